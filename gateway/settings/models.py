@@ -4,6 +4,7 @@ from enum import StrEnum
 from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from gateway.core.secret import Secret
 
@@ -29,60 +30,114 @@ class BackendKind(StrEnum):
     SIMULATED = "simulated"
 
 
-Price = Annotated[float, msgspec.Meta(ge=0)]
-Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+Price = Annotated[float, Meta(ge=0)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 
 
 class PriceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """USD per million tokens. `cached_input: null` means cached prompt tokens cost as much as others."""
 
-    input: Price = 0.0
-    output: Price = 0.0
-    cached_input: Price | None = None
+    input: Annotated[
+        Price, Meta(description="USD per million prompt tokens. Default 0: own hardware bills nothing.")
+    ] = 0.0
+    output: Annotated[
+        Price, Meta(description="USD per million completion tokens. Default 0: own hardware bills nothing.")
+    ] = 0.0
+    cached_input: Annotated[
+        Price | None,
+        Meta(description="USD per million prompt tokens read from the upstream's cache. null: they cost as `input`."),
+    ] = None
 
 
 class EnergySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Wh per thousand tokens."""
 
-    input: Price = 0.0
-    output: Price = 0.0
+    input: Annotated[Price, Meta(description="Wh per thousand prompt tokens. Default 0: not counted.")] = 0.0
+    output: Annotated[Price, Meta(description="Wh per thousand completion tokens. Default 0: not counted.")] = 0.0
 
 
 class TimeoutSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Seconds an upstream call may take, by phase.
 
     Reasons for the defaults: 2 s to connect is four lost SYNs in a cluster; a cold 70B model on a long prompt
-    answers its first token within 60 s; a healthy stream never pauses for 30 s; 600 s is the official clients' own total.
+    answers its first token within 60 s; a healthy stream never pauses for 30 s; 600 s is the official clients' own.
     """
 
-    connect_s: Seconds = 2.0
-    first_byte_s: Seconds = 60.0
-    between_chunks_s: Seconds = 30.0
-    total_s: Seconds = 600.0
+    connect_s: Annotated[
+        Seconds, Meta(description="Seconds to connect. Default 2: longer than a cluster's lost SYNs take.")
+    ] = 2.0
+    first_byte_s: Annotated[
+        Seconds, Meta(description="Seconds to the first byte. Default 60: a cold 70B model on a long prompt.")
+    ] = 60.0
+    between_chunks_s: Annotated[
+        Seconds, Meta(description="Seconds between two chunks. Default 30: a healthy stream never pauses so long.")
+    ] = 30.0
+    total_s: Annotated[
+        Seconds, Meta(description="Seconds for the whole call. Default 600: the official clients' own total.")
+    ] = 600.0
 
 
 class SimulatedSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the simulated backend behaves: seconds to the first token, then tokens per second (0: as fast as can be)."""
 
-    ttft_s: Annotated[float, msgspec.Meta(ge=0, le=600)] = 0.05
-    tokens_per_s: Annotated[float, msgspec.Meta(ge=0)] = 200.0
+    ttft_s: Annotated[
+        float, Meta(ge=0, le=600, description="Seconds to the first token. Default 0.05: a small model nearby.")
+    ] = 0.05
+    tokens_per_s: Annotated[
+        float, Meta(ge=0, description="Tokens per second after it. Default 200: a small model. 0: as fast as can be.")
+    ] = 200.0
 
 
 class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One model, reached through one or more replicas."""
 
-    backend: BackendKind
-    urls: tuple[str, ...] = ()
-    upstream_model: str | None = None
-    api_key: Secret | None = None
-    price: PriceSettings = PriceSettings()
-    energy: EnergySettings | None = None
-    context_tokens: Annotated[int, msgspec.Meta(ge=1)] = 8192
-    capabilities: tuple[Capability, ...] = ()
-    domains: tuple[str, ...] = ()
-    local: bool = False
-    timeouts: TimeoutSettings = TimeoutSettings()
-    simulated: SimulatedSettings = SimulatedSettings()
-    max_connections: Annotated[int, msgspec.Meta(ge=1)] = 512
-    stream_usage: bool = True
-    """Ask for token counts at the end of a stream. false for a server that refuses `stream_options`."""
+    backend: Annotated[BackendKind, Meta(description="How the model is reached. Required: there is no safe guess.")]
+    urls: Annotated[
+        tuple[str, ...],
+        Meta(description="Replicas of the same model, as `http://HOST:PORT/v1`. Default none: `simulated` takes none."),
+    ] = ()
+    upstream_model: Annotated[
+        str | None, Meta(description="The model's name as the upstream knows it. null: this model's key.")
+    ] = None
+    api_key: Annotated[
+        Secret | None,
+        Meta(description="Bearer key for the upstream, best as `${NAME}` or `${file:PATH}`. null: none is sent."),
+    ] = None
+    price: Annotated[PriceSettings, Meta(description="USD per million tokens. Default: nothing is billed.")] = (
+        PriceSettings()
+    )
+    energy: Annotated[
+        EnergySettings | None, Meta(description="Wh per thousand tokens. null: energy is not counted for this model.")
+    ] = None
+    context_tokens: Annotated[
+        int,
+        Meta(ge=1, description="Tokens of prompt and answer together. Default 8192: what small models at least take."),
+    ] = 8192
+    capabilities: Annotated[
+        tuple[Capability, ...],
+        Meta(
+            description="What the model serves beyond plain text. Default none: requests that need more go elsewhere."
+        ),
+    ] = ()
+    domains: Annotated[
+        tuple[str, ...], Meta(description="What the model is a specialist in. Default none: a generalist.")
+    ] = ()
+    local: Annotated[
+        bool, Meta(description="Whether prompts with personal data may go here. Default false: nobody has said so.")
+    ] = False
+    timeouts: Annotated[TimeoutSettings, Meta(description="Seconds an upstream call may take, by phase.")] = (
+        TimeoutSettings()
+    )
+    simulated: Annotated[
+        SimulatedSettings, Meta(description="How the simulated backend behaves; other backends ignore it.")
+    ] = SimulatedSettings()
+    max_connections: Annotated[
+        int, Meta(ge=1, description="Connections to one url. Default 512: one for each request `limits` lets in.")
+    ] = 512
+    stream_usage: Annotated[
+        bool,
+        Meta(
+            description="Ask for token counts at the end of a stream. Default true: costs need them. "
+            "false for a server that refuses `stream_options`."
+        ),
+    ] = True

@@ -1,6 +1,9 @@
 """The whole configuration, as one frozen value."""
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 from gateway.settings.models import ModelSettings
 from gateway.settings.routes import RouteSettings
@@ -16,10 +19,23 @@ from gateway.settings.service import (
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything an operator can set. One section a field."""
 
-    models: dict[str, ModelSettings]
-    routes: dict[str, RouteSettings]
-    server: ServerSettings = ServerSettings()
-    redis: RedisSettings | None = None
-    cache: CacheSettings = CacheSettings()
-    keys: KeysSettings = KeysSettings()
-    limits: LimitsSettings = LimitsSettings()
+    models: Annotated[
+        dict[str, ModelSettings],
+        Meta(description='Models by name, such as `phi: {backend: openai, urls: ["http://127.0.0.1:9001/v1"]}`.'),
+    ]
+    routes: Annotated[
+        dict[str, RouteSettings],
+        Meta(description="The model names clients ask for, such as `auto: {models: [phi, llama]}`, weakest first."),
+    ]
+    server: Annotated[
+        ServerSettings, Meta(description="Where the gateway listens. Default: loopback, one process.")
+    ] = ServerSettings()
+    redis: Annotated[
+        RedisSettings | None,
+        Meta(description="The store shared by all processes. null: in-process stores, one process."),
+    ] = None
+    cache: Annotated[CacheSettings, Meta(description="What is remembered. Default: nothing.")] = CacheSettings()
+    keys: Annotated[KeysSettings, Meta(description="Who may call. Default: anyone who reaches the data port.")] = (
+        KeysSettings()
+    )
+    limits: Annotated[LimitsSettings, Meta(description="Bounds on what one process takes in.")] = LimitsSettings()

@@ -4,8 +4,9 @@ from enum import StrEnum
 from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
-Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Share = Annotated[float, Meta(ge=0, le=1)]
 
 
 class PolicyKind(StrEnum):
@@ -18,17 +19,33 @@ class PolicyKind(StrEnum):
 class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`complexity`: `score >= threshold` goes to the strongest model. `pinned`: always `model`."""
 
-    kind: PolicyKind = PolicyKind.COMPLEXITY
-    threshold: Share = 0.5
-    router: str = "default"
-    model: str | None = None
-    strong_share: Share | None = None
+    kind: Annotated[PolicyKind, Meta(description="How to choose. Default complexity: what the gateway is for.")] = (
+        PolicyKind.COMPLEXITY
+    )
+    threshold: Annotated[
+        Share,
+        Meta(description="Scores from here on go to the strongest model. Default 0.5: better more likely than not."),
+    ] = 0.5
+    router: Annotated[str, Meta(description="The router model that scores prompts. Default: the one that ships.")] = (
+        "default"
+    )
+    model: Annotated[
+        str | None, Meta(description="`pinned` only: the model, one of the route's. null: for every other kind.")
+    ] = None
+    strong_share: Annotated[
+        Share | None, Meta(description="Not available yet: leave null. null: `threshold` stands as it is.")
+    ] = None
 
 
 class RouteSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A ladder of models, weakest first, and what to try when the chosen one fails."""
 
-    models: tuple[str, ...]
-    policy: PolicySettings = PolicySettings()
-    fallback: tuple[str, ...] = ()
-    max_attempts: Annotated[int, msgspec.Meta(ge=1, le=10)] = 3
+    models: Annotated[tuple[str, ...], Meta(description="Names from `models`, weakest first; at least one.")]
+    policy: Annotated[PolicySettings, Meta(description="How to choose. Default: complexity at 0.5.")] = PolicySettings()
+    fallback: Annotated[
+        tuple[str, ...],
+        Meta(description="What to try, in order, when the chosen model fails. Default none: the error is told."),
+    ] = ()
+    max_attempts: Annotated[
+        int, Meta(ge=1, le=10, description="Upstream attempts for one request. Default 3: more only adds to an outage.")
+    ] = 3

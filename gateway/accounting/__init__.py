@@ -1,0 +1,1 @@
+"""What an answer used, what it cost, and what it saved. Pure arithmetic on token counts."""

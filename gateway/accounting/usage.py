@@ -1,0 +1,90 @@
+"""Token counts: read from what upstreams send, or estimated where they send none."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from gateway.core.context import Usage
+from gateway.core.tokens import CHARACTERS_PER_TOKEN
+from gateway.schema.response import Answer, WireUsage, decode_answer
+from gateway.schema.sse import data_of, events_in
+
+CostOf = Callable[[Usage], float]
+"""USD that a usage costs this client."""
+
+MAX_TOKENS = 2**40
+"""A count above this is a lie; counters must not be poisoned by one answer."""
+
+
+def usage_of(wire: WireUsage | None) -> Usage | None:
+    """Return a usage in which every count is sane, or None where there is none to trust."""
+    if wire is None or wire.prompt_tokens is None:
+        return None
+    prompt, completion = wire.prompt_tokens, wire.completion_tokens or 0
+    details = wire.prompt_tokens_details
+    cached = (details.cached_tokens or 0) if details else 0
+    if not (0 <= prompt <= MAX_TOKENS and 0 <= completion <= MAX_TOKENS):
+        return None
+    return Usage(prompt, completion, min(max(cached, 0), prompt))
+
+
+def usage_of_body(body: bytes, prompt_tokens: int) -> Usage:
+    """Return the usage that a whole body tells; else an estimate from the prompt's estimate and the body's length."""
+    return usage_of(decode_answer(body).usage) or Usage(
+        prompt_tokens, len(body) // CHARACTERS_PER_TOKEN, is_estimated=True
+    )
+
+
+class UsageTap:
+    """Read the usage out of a passing stream, and shape it as the client asked for it.
+
+    Every stream is asked to tell its usage. A client that did not ask must not see it; one that did finds
+    `cost_usd` in it. Other bytes pass as they came.
+    """
+
+    __slots__ = ("_cost_of", "_is_wanted", "chunk_count", "usage")
+
+    def __init__(self, *, is_wanted: bool, cost_of: CostOf) -> None:
+        self._is_wanted = is_wanted
+        self._cost_of = cost_of
+        self.usage: Usage | None = None
+        self.chunk_count = 0
+
+    def pass_on(self, block: bytes) -> bytes:
+        """Return what the client may see of a block of whole events."""
+        self.chunk_count += block.count(b"data:")
+        if b'"usage"' not in block:
+            return block
+        return b"".join(self._pass_event(event) for event in events_in(block))
+
+    def usage_or_estimate(self, prompt_tokens: int) -> Usage:
+        """Return the usage told, else an estimate: servers send about one event a token."""
+        return self.usage or Usage(prompt_tokens, self.chunk_count, is_estimated=True)
+
+    def _pass_event(self, event: bytes) -> bytes:
+        if b'"usage"' not in event:
+            return event
+        payload = data_of(event)
+        try:
+            answer = decode_answer(payload)
+            fields = msgspec.json.decode(payload, type=dict[str, msgspec.Raw])
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return event
+        if "usage" not in fields:
+            return event
+        found = usage_of(answer.usage)
+        self.usage = found or self.usage
+        return self._reshape(event, answer, fields, found)
+
+    def _reshape(self, event: bytes, answer: Answer, fields: dict[str, msgspec.Raw], found: Usage | None) -> bytes:
+        if self._is_wanted:
+            if found is None:
+                return event
+            told = msgspec.json.decode(fields["usage"], type=dict[str, msgspec.Raw])
+            told["cost_usd"] = msgspec.Raw(msgspec.json.encode(self._cost_of(found)))
+            fields["usage"] = msgspec.Raw(msgspec.json.encode(told))
+        elif not answer.choices and found is not None:
+            return b""
+        else:
+            del fields["usage"]
+        return b"data: " + msgspec.json.encode(fields) + b"\n\n"

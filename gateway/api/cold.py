@@ -1,0 +1,54 @@
+"""The Litestar applications: everything on the data port that is not hot, and the admin port."""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from litestar import Litestar, Request, Response
+from litestar.exceptions import HTTPException, MethodNotAllowedException
+from litestar.exceptions import NotFoundException as LitestarNotFoundException
+from litestar.handlers import HTTPRouteHandler
+
+from gateway.api.errors import error_bytes, error_headers
+from gateway.core.errors import InvalidRequestError, MethodError, NotFoundError, PosternError, internal_error
+from gateway.telemetry.logs import log_failure
+
+JSON = "application/json"
+AnyRequest: TypeAlias = Request[Any, Any, Any]
+
+
+def make_app(handlers: Sequence[HTTPRouteHandler]) -> Litestar:
+    """Return an application in which every error has OpenAI's shape, whatever raised it."""
+    return Litestar(
+        route_handlers=list(handlers),
+        openapi_config=None,
+        logging_config=None,
+        exception_handlers={PosternError: _tell, HTTPException: _tell_http, Exception: _tell_internal},
+    )
+
+
+def json_response(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response[bytes]:
+    """Return bytes that are JSON already."""
+    return Response(body, status_code=status, media_type=JSON, headers=headers)
+
+
+def _tell(_: AnyRequest, error: PosternError) -> Response[bytes]:
+    headers = {name.decode(): value.decode() for name, value in error_headers(error)}
+    return json_response(error_bytes(error), error.status, headers)
+
+
+def _tell_http(request: AnyRequest, exc: HTTPException) -> Response[bytes]:
+    if isinstance(exc, LitestarNotFoundException):
+        return _tell(request, NotFoundError("There is nothing at this path."))
+    if isinstance(exc, MethodNotAllowedException):
+        return _tell(request, MethodError("This path has other methods."))
+    if exc.status_code >= 500:
+        return _tell_internal(request, exc)
+    error = InvalidRequestError("The request can't be read.")
+    error.status = exc.status_code
+    return _tell(request, error)
+
+
+def _tell_internal(request: AnyRequest, exc: Exception) -> Response[bytes]:
+    error = internal_error(exc)
+    log_failure(error)
+    return _tell(request, error)

@@ -1,0 +1,105 @@
+"""Explain a decision without calling a model: `POST /v1/route` and `postern explain`."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import cast
+
+import msgspec
+from litestar import Response, post
+from litestar.handlers import HTTPRouteHandler
+
+from gateway.accounting.price import cost_usd
+from gateway.api.body import Receive
+from gateway.api.client import Send
+from gateway.api.cold import AnyRequest, json_response
+from gateway.api.front import make_client
+from gateway.api.headers import read_headers, request_id_of, wishes_of
+from gateway.api.live import Live
+from gateway.core.client import Client
+from gateway.core.context import RequestContext, Usage
+from gateway.core.errors import BodyTimeoutError
+from gateway.pipeline import Pipeline
+from gateway.schema.request import Operation
+from gateway.settings.models import ModelSettings
+
+ASSUMED_COMPLETION_TOKENS = 256
+"""For the estimate of a cost when the request sets no bound."""
+
+
+class CandidateExplanation(msgspec.Struct, frozen=True):
+    """One model of the ladder: whether it can serve, what about it would cost."""
+
+    model: str
+    tier: str
+    can_serve: bool
+    dropped: str | None
+    estimated_cost_usd: float
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """The decision and everything it rests on. Costs assume `completion_tokens` in the answer."""
+
+    route: str
+    model: str
+    tier: str
+    reason: str
+    score: float | None
+    threshold: float | None
+    router: str | None
+    prompt_tokens: int
+    completion_tokens: int
+    candidates: list[CandidateExplanation]
+
+
+async def explain(pipeline: Pipeline, ctx: RequestContext, client: Client) -> Explanation:
+    """Walk to the decision and tell it. Raises PosternError."""
+    decision = await pipeline.judge(ctx, client)
+    ladder, models = ctx.asked_ladder, pipeline.parts.models
+    completion_tokens = ctx.asked.max_tokens or ASSUMED_COMPLETION_TOKENS
+    usage = Usage(ctx.prompt_tokens, completion_tokens, is_estimated=True)
+    return Explanation(
+        route=ladder.name,
+        model=decision.model,
+        tier=ladder.tier(decision.model),
+        reason=decision.reason,
+        score=ctx.score,
+        threshold=decision.threshold,
+        router=ctx.router,
+        prompt_tokens=ctx.prompt_tokens,
+        completion_tokens=completion_tokens,
+        candidates=[
+            CandidateExplanation(
+                candidate.model,
+                ladder.tier(candidate.model),
+                candidate.dropped is None,
+                candidate.dropped,
+                _cost(models, candidate.model, usage),
+            )
+            for candidate in decision.candidates
+        ],
+    )
+
+
+def _cost(models: Mapping[str, ModelSettings], model: str, usage: Usage) -> float:
+    return round(cost_usd(usage, models[model].price), 9)
+
+
+def route_handlers(live: Live) -> list[HTTPRouteHandler]:
+    """Return the handler of `/v1/route`, which takes the body of a chat completion."""
+
+    @post("/v1/route")
+    async def explain_route(request: AnyRequest) -> Response[bytes]:
+        headers = read_headers(request.scope["headers"])
+        ctx = RequestContext(Operation.CHAT, request_id_of(headers), wishes_of(headers))
+        client = make_client(live, headers, cast("Receive", request.receive), cast("Send", request.send))
+        try:
+            explanation = await explain(live.pipeline, ctx, client)
+        except asyncio.CancelledError:
+            if not client.has_gone:
+                raise
+            raise BodyTimeoutError("The client went away.") from None
+        finally:
+            await client.close()
+        return json_response(msgspec.json.encode(explanation), headers={"x-request-id": ctx.request_id})
+
+    return [explain_route]

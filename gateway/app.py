@@ -1,0 +1,166 @@
+"""The composition root: the only place that names concrete classes. A plugin is one line in a table here."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from gateway.api.admin import make_admin_app
+from gateway.api.cold import make_app
+from gateway.api.explain import route_handlers
+from gateway.api.feedback import feedback_handlers
+from gateway.api.front import AsgiApp, Front
+from gateway.api.health import health_handlers
+from gateway.api.live import Live
+from gateway.api.models import model_handlers
+from gateway.auth.keys import KeyRing
+from gateway.backends.backend import Backend
+from gateway.backends.http import Httpx2Client
+from gateway.backends.openai import OpenAIBackend
+from gateway.backends.resilience import Dispatcher, Replicas
+from gateway.backends.simulated import SimulatedBackend
+from gateway.cache.exact import ExactCache
+from gateway.cache.flights import Flights
+from gateway.classify.absent import AbsentClassifier
+from gateway.classify.guard import GuardedClassifier
+from gateway.classify.onnx import ClassifierLoadError, OnnxClassifier
+from gateway.core.context import RequestContext
+from gateway.limits.in_flight import InFlight
+from gateway.pipeline import Parts, Pipeline
+from gateway.routing.routes import build_routes
+from gateway.settings.models import BackendKind, ModelSettings
+from gateway.settings.root import Settings
+from gateway.settings.routes import PolicyKind
+from gateway.stores.memory import MemoryStore
+from gateway.stores.redis_store import RedisStore
+from gateway.stores.store import Store
+from gateway.telemetry.logs import log, log_request
+from gateway.telemetry.metrics import Metrics, merged_registry, render
+
+ROUTERS = Path(__file__).parent.parent / "router_models" / "artifacts"
+"""Where routers that ship lie; a `router` that holds a slash is a folder of its own."""
+
+
+def openai_backends(name: str, settings: ModelSettings) -> list[Backend]:
+    """Return a backend a replica, each with a connection pool of its own."""
+    return [
+        OpenAIBackend(
+            name,
+            url,
+            settings,
+            Httpx2Client(connect_s=settings.timeouts.connect_s, max_connections=settings.max_connections),
+        )
+        for url in settings.urls
+    ]
+
+
+def simulated_backends(name: str, settings: ModelSettings) -> list[Backend]:
+    """Return the one backend of a simulated model."""
+    return [SimulatedBackend(name, settings)]
+
+
+BACKENDS: Mapping[BackendKind, Callable[[str, ModelSettings], list[Backend]]] = {
+    BackendKind.OPENAI: openai_backends,
+    BackendKind.SIMULATED: simulated_backends,
+}
+
+
+SCORED = frozenset({PolicyKind.COMPLEXITY})
+
+
+class Factory:
+    """Build pipelines from settings; what outlives a reload (metrics, an unchanged store) is kept here."""
+
+    def __init__(self, metrics: Metrics, routers: Path = ROUTERS) -> None:
+        self.metrics = metrics
+        self._routers = routers
+        self._store: Store | None = None
+        self._store_settings: object = None
+
+    def build(self, settings: Settings, *, is_strict: bool = False) -> Pipeline:
+        """Return a pipeline. `is_strict` (at a reload) refuses a router that can't be loaded instead of failing open.
+
+        Raises ClassifierLoadError when strict. Must be called on a running event loop.
+        """
+        routers = {route.policy.router for route in settings.routes.values() if route.policy.kind in SCORED}
+        classifiers = {router: self._classifier(router, is_strict=is_strict) for router in routers}
+        self.metrics.know({*settings.models, *settings.routes})
+        return Pipeline(
+            Parts(
+                models=settings.models,
+                routes=build_routes(settings),
+                keys=KeyRing(settings.keys),
+                in_flight=InFlight(settings.limits.max_in_flight),
+                classifiers=classifiers,
+                dispatcher=self._dispatcher(settings),
+                flights=Flights(),
+                cache=self._cache(settings),
+                record=self._record,
+                count_fail_open=self._count_fail_open,
+            )
+        )
+
+    def _classifier(self, router: str, *, is_strict: bool) -> GuardedClassifier | AbsentClassifier:
+        folder = Path(router) if "/" in router else self._routers / router
+        try:
+            return GuardedClassifier(OnnxClassifier.load(folder))
+        except ClassifierLoadError as exc:
+            if is_strict:
+                raise
+            log("classifier_unavailable", router=router, problem=str(exc))
+            return AbsentClassifier()
+
+    def _dispatcher(self, settings: Settings) -> Dispatcher:
+        replicas = {
+            name: Replicas(BACKENDS[model.backend](name, model), self._tracker(name))
+            for name, model in settings.models.items()
+        }
+        total_s = {name: model.timeouts.total_s for name, model in settings.models.items()}
+        return Dispatcher(replicas, total_s, self._count_attempt)
+
+    def _cache(self, settings: Settings) -> ExactCache | None:
+        exact = settings.cache.exact
+        if exact is None:
+            return None
+        if self._store is None or self._store_settings != (settings.redis, exact.max_entries):
+            self._store = (
+                RedisStore(settings.redis, self._observe_redis)
+                if settings.redis is not None
+                else MemoryStore(exact.max_entries)
+            )
+            self._store_settings = (settings.redis, exact.max_entries)
+        return ExactCache(self._store, exact, lambda: self._count_fail_open("cache"))
+
+    def _record(self, ctx: RequestContext) -> None:
+        self.metrics.record(ctx)
+        log_request(ctx)
+
+    def _tracker(self, model: str) -> Callable[[int], None]:
+        return lambda change: self.metrics.track(model, change)
+
+    def _count_fail_open(self, stage: str) -> None:
+        self.metrics.child(self.metrics.fail_open, stage).inc()
+
+    def _count_attempt(self, model: str, outcome: str) -> None:
+        self.metrics.child(self.metrics.attempts, model, outcome).inc()
+
+    def _observe_redis(self, operation: str, seconds: float) -> None:
+        self.metrics.child(self.metrics.redis, operation).observe(seconds)
+
+    async def close(self) -> None:
+        """Close what outlives pipelines."""
+        if self._store is not None:
+            await self._store.close()
+
+
+def make_data_app(live: Live) -> AsgiApp:
+    """Return the data port's application."""
+    cold = make_app([*model_handlers(live), *route_handlers(live), *health_handlers(live), *feedback_handlers()])
+    return Front(live, cold)
+
+
+def make_admin(metrics: Metrics, settings: Callable[[], Settings]) -> AsgiApp:
+    """Return the admin port's application; with several workers it adds up their metrics."""
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if folder is None:
+        return make_admin_app(lambda: render(metrics.registry), settings)
+    return make_admin_app(lambda: render(merged_registry(folder)), settings)

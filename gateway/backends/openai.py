@@ -1,0 +1,193 @@
+"""The `openai` backend: any server that speaks OpenAI's API over HTTP."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+
+import msgspec
+
+from gateway.backends.backend import Call
+from gateway.backends.events import whole_events
+from gateway.backends.http import HttpClient, HttpError, HttpRequest, HttpResponse
+from gateway.core.errors import (
+    PosternError,
+    UpstreamContextError,
+    UpstreamError,
+    UpstreamFailureError,
+    UpstreamInterruptedError,
+    UpstreamRateLimitError,
+    UpstreamRejectionError,
+    UpstreamTimeoutError,
+    UpstreamUnavailableError,
+)
+from gateway.core.reply import Reply
+from gateway.schema.request import Operation, Request
+from gateway.schema.response import decode_answer, decode_error
+from gateway.settings.models import ModelSettings
+
+PATHS = {
+    Operation.CHAT: "/chat/completions",
+    Operation.COMPLETION: "/completions",
+    Operation.EMBEDDING: "/embeddings",
+}
+MAX_BODY_BYTES = 64 * 1024 * 1024
+"""A whole answer larger than this is a fault: 2,048 embeddings of 3,072 numbers as text take about 60 MB."""
+MAX_ERROR_BYTES = 65_536
+DRAIN_S = 0.05
+"""How long the end of a stream is waited for once the answer is whole; it nearly always came with the last chunk."""
+# Statuses that are the request's fault, or could be: no other server would take it. 401, 403 and 404 are not among
+# them: there the fault is in our key or our configuration, and another model may serve.
+CLIENT_FAULTS = frozenset({400, 413, 415, 422})
+
+
+class OpenAIBackend:
+    """One replica of one model behind an OpenAI-compatible server."""
+
+    def __init__(self, name: str, url: str, settings: ModelSettings, client: HttpClient) -> None:
+        self.url = url
+        self._name = name
+        self._settings = settings
+        self._client = client
+        self._headers = {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "postern"}
+        if settings.api_key is not None:
+            self._headers["authorization"] = f"Bearer {settings.api_key.reveal()}"
+
+    async def open(self, call: Call) -> Reply:
+        """Send the request and wait for the first block of the answer."""
+        request = HttpRequest(
+            self.url.rstrip("/") + PATHS[call.request.operation],
+            {**self._headers, "x-request-id": call.request_id},
+            upstream_body(call.request, self._settings.upstream_model or self._name, self._settings),
+        )
+        wait_s = min(self._settings.timeouts.first_byte_s, call.deadline_s - asyncio.get_running_loop().time())
+        try:
+            async with asyncio.timeout(wait_s):
+                response = await self._client.send(request)
+                return await self._begin(call, response)
+        except TimeoutError as exc:
+            raise UpstreamTimeoutError(f"{self._name} sent nothing within {wait_s:.3g} s.") from exc
+        except HttpError as exc:
+            raise self._no_answer(exc) from exc
+
+    async def close(self) -> None:
+        """Close the connection pool."""
+        await self._client.close()
+
+    async def _begin(self, call: Call, response: HttpResponse) -> Reply:
+        """Read the first block, so that what fails before it can still be tried elsewhere."""
+        try:
+            await self._check_status(response)
+            if not call.request.is_streaming:
+                return await self._whole(response)
+            blocks = self._blocks(call, response)
+            first = await anext(blocks)
+        except BaseException:
+            await response.close()
+            raise
+        return Reply(self._name, is_streaming=True, blocks=_chain(first, blocks), close=response.close)
+
+    async def _whole(self, response: HttpResponse) -> Reply:
+        body = await _read_at_most(response, MAX_BODY_BYTES)
+        await response.close()
+        try:
+            answer = decode_answer(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+            raise UpstreamFailureError(f"{self._name} sent a body that is no JSON answer.") from exc
+        if answer.is_error:
+            raise UpstreamFailureError(f"{self._name} sent an error with status 200.")
+        return Reply(self._name, is_streaming=False, blocks=_once(body), close=_nothing)
+
+    async def _blocks(self, call: Call, response: HttpResponse) -> AsyncIterator[bytes]:
+        timed = self._timed(call, response.chunks)
+        try:
+            async for block in whole_events(self._name, timed):
+                yield block
+            await _drain(response)
+        except HttpError as exc:
+            raise UpstreamInterruptedError(f"{self._name} broke off in the middle of its answer.") from exc
+
+    async def _timed(self, call: Call, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Bound each wait for a chunk; the one for the first is bounded by `open`."""
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                left_s = call.deadline_s - loop.time()
+                async with asyncio.timeout(min(self._settings.timeouts.between_chunks_s, left_s)):
+                    chunk = await anext(chunks, None)
+                if chunk is None:
+                    return
+                yield chunk
+        except TimeoutError as exc:
+            raise UpstreamTimeoutError(f"{self._name} fell silent in the middle of its answer.") from exc
+
+    def _no_answer(self, exc: HttpError) -> UpstreamError:
+        if exc.is_connecting:
+            return UpstreamUnavailableError(f"{self._name} can't be reached.", detail=f"{self.url}: {exc}")
+        if exc.is_timeout:
+            return UpstreamTimeoutError(f"{self._name} did not answer in time.", detail=f"{self.url}: {exc}")
+        return UpstreamFailureError(f"{self._name} closed the connection before its answer.", detail=str(exc))
+
+    async def _check_status(self, response: HttpResponse) -> None:
+        if response.status != 200:
+            raise await self._refusal(response)
+
+    async def _refusal(self, response: HttpResponse) -> PosternError:
+        wire = decode_error(await _read_at_most(response, MAX_ERROR_BYTES))
+        told = wire.message or "no reason given"
+        if wire.code == "context_length_exceeded" or "maximum context length" in told:
+            return UpstreamContextError(told, param=wire.param)
+        if response.status in CLIENT_FAULTS:
+            error = UpstreamRejectionError(told, param=wire.param)
+            error.status = response.status
+            return error
+        if response.status == 429:
+            return UpstreamRateLimitError(
+                f"{self._name} is over its rate limit.", retry_after_s=_retry_after_s(response.headers)
+            )
+        return UpstreamFailureError(f"{self._name} answered with status {response.status}.")
+
+
+def upstream_body(request: Request, model: str, settings: ModelSettings) -> bytes:
+    """Return the body for the upstream: the model's name put in, token counts asked for, all else as it came."""
+    fields = {**request.fields, "model": msgspec.Raw(msgspec.json.encode(model))}
+    if request.is_streaming and settings.stream_usage and not request.wants_usage:
+        options = msgspec.json.decode(fields.get("stream_options", b"{}"), type=dict[str, msgspec.Raw] | None) or {}
+        fields["stream_options"] = msgspec.Raw(msgspec.json.encode({**options, "include_usage": msgspec.Raw(b"true")}))
+    return msgspec.json.encode(fields)
+
+
+async def _read_at_most(response: HttpResponse, limit: int) -> bytes:
+    parts, size = [], 0
+    async for chunk in response.chunks:
+        size += len(chunk)
+        if size > limit:
+            raise UpstreamFailureError(f"The model's server sent more than {limit} bytes.")
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+async def _drain(response: HttpResponse) -> None:
+    """Read past `[DONE]`: only a connection read to its end can be used again."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_S):
+            async for _ in response.chunks:
+                pass
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> int:
+    value = headers.get("retry-after", "")
+    return min(int(value), 3600) if value.isascii() and value.isdigit() and len(value) < 10 else 1
+
+
+async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for block in rest:
+        yield block
+
+
+async def _once(body: bytes) -> AsyncIterator[bytes]:
+    yield body
+
+
+async def _nothing() -> None:
+    return

@@ -1,0 +1,136 @@
+"""The exact cache: whole answers under their keys. Fails open: a store that is away means a miss."""
+
+import time
+from collections.abc import AsyncIterator, Callable
+
+import msgspec
+
+from gateway.core.context import RequestContext
+from gateway.core.reply import Reply
+from gateway.schema.response import decode_answer
+from gateway.schema.sse import DONE, data_of, events_in
+from gateway.settings.service import ExactCacheSettings
+from gateway.stores.store import Store, StoreUnavailableError
+
+WHOLE = frozenset({"stop", "tool_calls", "function_call"})
+"""The finish reasons of whole answers. One cut at its token limit or by a filter is cut short: never stored."""
+
+CountFailure = Callable[[], None]
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True):
+    """A stored answer. It carries its own key: a store that hands out a stranger's value is found out."""
+
+    key: str
+    model: str
+    score: float | None
+    is_streaming: bool
+    stored_at_s: float
+    body: bytes
+
+
+_decoder = msgspec.msgpack.Decoder(Entry)
+
+
+class ExactCache:
+    """Look up and keep answers; count every failing-open."""
+
+    def __init__(
+        self,
+        store: Store,
+        settings: ExactCacheSettings,
+        count_failure: CountFailure,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._count_failure = count_failure
+        self._wall_clock = wall_clock
+
+    async def find(self, key: str, max_age_s: int | None) -> Entry | None:
+        """Return the entry under a key, if there is one young enough."""
+        try:
+            found = await self._store.get(key)
+        except StoreUnavailableError:
+            self._count_failure()
+            return None
+        entry = _decode(found) if found else None
+        if entry is None or entry.key != key:
+            return None
+        if max_age_s is not None and self._wall_clock() - entry.stored_at_s > max_age_s:
+            return None
+        return entry
+
+    async def keep(self, key: str, model: str, score: float | None, *, is_streaming: bool, body: bytes) -> None:
+        """Store a whole answer; one that is cut short, failed or too large is left out."""
+        if len(body) > self._settings.max_entry_bytes or not is_whole(body, is_streaming=is_streaming):
+            return
+        entry = Entry(key, model, score, is_streaming, self._wall_clock(), body)
+        try:
+            await self._store.set(key, msgspec.msgpack.encode(entry), self._settings.ttl_s)
+        except StoreUnavailableError:
+            self._count_failure()
+
+
+def _decode(value: bytes) -> Entry | None:
+    try:
+        return _decoder.decode(value)
+    except msgspec.DecodeError:
+        return None
+
+
+def is_whole(body: bytes, *, is_streaming: bool) -> bool:
+    """Tell whether an answer came to its natural end. Embeddings have no choices and are always whole."""
+    try:
+        return _is_whole_stream(body) if is_streaming else _is_whole_body(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+
+
+def _is_whole_body(body: bytes) -> bool:
+    answer = decode_answer(body)
+    if answer.is_error:
+        return False
+    return answer.choices is None or (
+        bool(answer.choices) and all(choice.finish_reason in WHOLE for choice in answer.choices)
+    )
+
+
+def _is_whole_stream(body: bytes) -> bool:
+    if not body.endswith(DONE):
+        return False
+    reasons: set[str] = set()
+    for event in events_in(body):
+        if b'"finish_reason"' not in event:
+            continue
+        answer = decode_answer(data_of(event))
+        reasons.update(choice.finish_reason for choice in answer.choices or () if choice.finish_reason)
+    return bool(reasons) and reasons <= WHOLE
+
+
+def replay(entry: Entry) -> Reply:
+    """Return a stored answer as a reply: a stream as a stream, in one block."""
+    return Reply(
+        model=entry.model,
+        is_streaming=entry.is_streaming,
+        blocks=_once(entry.body),
+        close=_nothing,
+        attempts=0,
+        claim_bill=lambda: False,
+    )
+
+
+async def _once(body: bytes) -> AsyncIterator[bytes]:
+    yield body
+
+
+async def _nothing() -> None:
+    return
+
+
+def serves(entry: Entry, ctx: RequestContext) -> bool:
+    """Tell whether a stored answer is good enough: from the chosen model or a stronger one of the same ladder."""
+    if ctx.ladder is None or ctx.decision is None:
+        return False
+    rank = ctx.ladder.rank(entry.model)
+    return rank >= 0 and rank >= ctx.ladder.rank(ctx.decision.model)

@@ -1,0 +1,119 @@
+"""Bounds what a classifier may cost: its time, its queue, its faults. A score it can't give is None, never an error.
+
+The caller fails open on None (the strong model answers). Knows nothing of features or ONNX.
+"""
+
+import asyncio
+import math
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from statistics import median
+from typing import Final, Protocol
+
+from gateway.classify.features import HEAD_CHARS, TAIL_CHARS
+from gateway.schema.conversation import Conversation, Turn
+
+# Under this a hop to a thread and back (60 to 100 µs, more under load) costs more than it spares the loop.
+ON_LOOP_LIMIT_S: Final = 200e-6
+WARM_UP_ROUNDS: Final = 21
+
+
+class Classifier(Protocol):
+    """Judges how hard a conversation is."""
+
+    @property
+    def name(self) -> str:
+        """Tell which router this is."""
+
+    @property
+    def version(self) -> str:
+        """Change whenever a score could change."""
+
+    def score(self, conversation: Conversation) -> float:
+        """Return the win rate, 0 to 1."""
+
+
+def worst_case() -> Conversation:
+    """Build the costliest conversation a request can hold: a longest text, not cut, with words in many scripts."""
+    text = "Prove: 証明 x² ≥ 0 для всех naïve, c++ 1.5\n"
+    longest = (text * (HEAD_CHARS // len(text) * 2))[: HEAD_CHARS + TAIL_CHARS]
+    return Conversation((Turn("user", longest),))
+
+
+def time_worst_case(classifier: Classifier) -> float:
+    """Return the median seconds of a worst-case score; the first scores warm the classifier up."""
+    conversation = worst_case()
+    durations_s = []
+    for _ in range(WARM_UP_ROUNDS):
+        started = time.perf_counter()
+        classifier.score(conversation)
+        durations_s.append(time.perf_counter() - started)
+    return median(durations_s)
+
+
+class GuardedClassifier:
+    """Score on the event loop when that is quick, else in one thread of its own with a deadline and a bounded queue."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        *,
+        timeout_s: float = 0.05,
+        max_waiting: int = 64,
+        measure: Callable[[Classifier], float] = time_worst_case,
+    ) -> None:
+        """Measure the classifier, which blocks for some milliseconds: construct before serving.
+
+        `timeout_s`: longest wait for a score off the loop. `max_waiting`: scores asked for and not finished, timed-out
+        ones still running included; one more is None at once.
+        """
+        self.name: Final = classifier.name
+        self.version: Final = classifier.version
+        self._classifier: Final = classifier
+        self._timeout_s: Final = timeout_s
+        self._slots: Final = threading.BoundedSemaphore(max_waiting)
+        self._executor: Final = None if self._is_quick(measure) else ThreadPoolExecutor(1, "classify")
+
+    @property
+    def is_on_loop(self) -> bool:
+        """Whether scores are computed on the event loop."""
+        return self._executor is None
+
+    def _is_quick(self, measure: Callable[[Classifier], float]) -> bool:
+        try:
+            return measure(self._classifier) < ON_LOOP_LIMIT_S
+        except Exception:  # noqa: BLE001  # a classifier that fails its warm-up may recover; it must not stop the start
+            return False
+
+    def _score(self, conversation: Conversation) -> float | None:
+        try:
+            score = self._classifier.score(conversation)
+            return score if math.isfinite(score) else None
+        except Exception:  # noqa: BLE001  # any classifier's fault is one thing to the caller: no score, fail open
+            return None
+
+    async def score(self, conversation: Conversation) -> float | None:
+        """Return the win rate, or None after a fault, time-out, full queue or close. Cancellation passes through."""
+        if self._executor is None:
+            return self._score(conversation)
+        if not self._slots.acquire(blocking=False):
+            return None
+        try:
+            future = self._executor.submit(self._score, conversation)
+        except RuntimeError:  # closed
+            self._slots.release()
+            return None
+        # The slot is freed when the thread is done with it, not when the caller stops waiting.
+        future.add_done_callback(lambda _: self._slots.release())
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await asyncio.wrap_future(future)
+        except TimeoutError:
+            return None
+
+    def close(self) -> None:
+        """Take no more work off the loop. What is queued still ends: cancelling it would cancel its waiters."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=False)

@@ -1,0 +1,1 @@
+"""What every floor above shares: errors, the request context, the clock. Does no I/O."""

@@ -1,0 +1,35 @@
+"""Whoever sent the request, as the walk sees them: something to read from, answer to, and fail at."""
+
+from typing import Protocol
+
+from gateway.core.context import RequestContext
+from gateway.core.errors import PosternError
+from gateway.schema.request import Request
+
+
+class Client(Protocol):
+    """Whoever sent the request, as the walk sees them."""
+
+    async def receive(self, ctx: RequestContext) -> Request:
+        """Read the request to its end. Raises InvalidRequestError."""
+        ...
+
+    async def answer(self, ctx: RequestContext, body: bytes) -> None:
+        """Send a whole answer."""
+        ...
+
+    async def begin(self, ctx: RequestContext) -> None:
+        """Begin a stream."""
+        ...
+
+    async def send(self, block: bytes) -> None:
+        """Send a block of a stream; waits while the client reads slowly."""
+        ...
+
+    async def end(self) -> None:
+        """End a stream."""
+        ...
+
+    async def fail(self, ctx: RequestContext, error: PosternError) -> None:
+        """Send an error, inside the stream where one has begun."""
+        ...

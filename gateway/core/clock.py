@@ -1,0 +1,47 @@
+"""Durations of a request's stages, on the monotonic clock."""
+
+import time
+from collections.abc import Callable
+from enum import StrEnum
+
+Clock = Callable[[], float]
+"""Seconds on a monotonic clock."""
+
+monotonic_s: Clock = time.perf_counter
+
+
+class Stage(StrEnum):
+    """The parts of a request that are timed, by their names in `Server-Timing`."""
+
+    AUTH = "auth"
+    LIMITS = "limits"
+    CACHE = "cache"
+    CLASSIFY = "classify"
+    UPSTREAM = "upstream"
+    GATEWAY = "gateway"
+    """Whatever else the gateway does; in `Server-Timing` it stands for all that is not upstream."""
+
+
+class Stopwatch:
+    """Measure stages one after the other: `lap` ends the stage that began at the lap before."""
+
+    __slots__ = ("_at_s", "_clock", "durations_s", "started_s")
+
+    def __init__(self, clock: Clock = monotonic_s) -> None:
+        self._clock = clock
+        self.started_s = self._at_s = clock()
+        self.durations_s: dict[Stage, float] = {}
+
+    def skip(self) -> None:
+        """Leave the time since the last lap out of every stage."""
+        self._at_s = self._clock()
+
+    def lap(self, stage: Stage) -> None:
+        """Give the time since the last lap to `stage`."""
+        now_s = self._clock()
+        self.durations_s[stage] = self.durations_s.get(stage, 0.0) + now_s - self._at_s
+        self._at_s = now_s
+
+    def elapsed_s(self) -> float:
+        """Return the time since the start."""
+        return self._clock() - self.started_s

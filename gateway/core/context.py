@@ -1,0 +1,208 @@
+"""The request context: the one mutable value that walks through the stages. Holds facts, takes no decisions."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import msgspec
+
+from gateway.core.clock import Stage, Stopwatch
+from gateway.core.errors import InternalError, PosternError
+from gateway.schema.request import Operation, Request
+
+
+class Phase(StrEnum):
+    """Where a request stands; where it stood when its client went away."""
+
+    RECEIVE = "receive"
+    LOOKUP = "lookup"
+    CLASSIFY = "classify"
+    UPSTREAM = "upstream"
+    RELAY = "relay"
+
+
+class Reason(StrEnum):
+    """Why this model. The contract's closed set."""
+
+    SCORE = "score"
+    PINNED = "pinned"
+    FORCED = "forced"
+    CAPABILITY = "capability"
+    CONTEXT = "context"
+    DOMAIN = "domain"
+    PRIVATE = "private"
+    SESSION = "session"
+    ESCALATED = "escalated"
+    FALLBACK = "fallback"
+    BUDGET = "budget"
+    BROWNOUT = "brownout"
+    CLASSIFIER_UNAVAILABLE = "classifier_unavailable"
+    CACHE = "cache"
+
+
+class CacheOutcome(StrEnum):
+    """What the exact cache did for a request. `shared` is told to clients as a hit."""
+
+    HIT = "hit"
+    SHARED = "shared"
+    MISS = "miss"
+    BYPASS = "bypass"
+
+
+class Tier(StrEnum):
+    """A model's place on its route's ladder."""
+
+    WEAK = "weak"
+    MIDDLE = "middle"
+    STRONG = "strong"
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who is calling. `tenant` separates what may be shared; `None` bounds mean no threshold may be asked for."""
+
+    name: str
+    tenant: str
+    threshold_min: float | None = 0.0
+    threshold_max: float | None = 1.0
+
+
+class Wishes(msgspec.Struct, frozen=True):
+    """What the client asked for in headers."""
+
+    bearer: str | None = None
+    threshold: float | None = None
+    tier: Tier | None = None
+    session: str | None = None
+    cache_control: str = ""
+
+
+class Ladder(msgspec.Struct, frozen=True):
+    """The models behind one name that a client can ask for, weakest first."""
+
+    name: str
+    models: tuple[str, ...]
+    is_pinned: bool = False
+
+    def rank(self, model: str) -> int:
+        """Return a model's place, 0 the weakest; -1 when it is not on the ladder."""
+        return self.models.index(model) if model in self.models else -1
+
+    def tier(self, model: str) -> Tier:
+        """Return what a model is called on this ladder; whoever is on none serves as the strong one."""
+        rank = self.rank(model)
+        if rank == len(self.models) - 1 or rank < 0:
+            return Tier.STRONG
+        return Tier.MIDDLE if rank else Tier.WEAK
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """A model of the ladder, and why it can't serve this request (`None`: it can)."""
+
+    model: str
+    dropped: Reason | None = None
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """What was chosen, and why."""
+
+    model: str
+    reason: Reason
+    threshold: float | None
+    candidates: tuple[Candidate, ...]
+
+
+class Usage(msgspec.Struct, frozen=True, gc=False):
+    """Tokens of one answer. `is_estimated` when the upstream did not count them."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    is_estimated: bool = False
+
+
+class Bill(msgspec.Struct, frozen=True, gc=False):
+    """What one answer cost, and what the strongest candidate would have."""
+
+    cost_usd: float = 0.0
+    baseline_usd: float = 0.0
+    energy_wh: float = 0.0
+
+    @property
+    def saved_usd(self) -> float:
+        """Return what routing saved; never negative, as counters only grow."""
+        return max(0.0, self.baseline_usd - self.cost_usd)
+
+
+@dataclass(slots=True)
+class RequestContext:
+    """Everything known about one request. Each stage fills in what it owns."""
+
+    operation: Operation
+    request_id: str
+    wishes: Wishes = field(default_factory=Wishes)
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    phase: Phase = Phase.RECEIVE
+    request: Request | None = None
+    caller: Caller | None = None
+    ladder: Ladder | None = None
+    prompt_tokens: int = 0
+    cache_key: str | None = None
+    cache_outcome: CacheOutcome = CacheOutcome.BYPASS
+    score: float | None = None
+    router: str | None = None
+    decision: Decision | None = None
+    model: str | None = None
+    reason: Reason | None = None
+    attempts: int = 0
+    usage: Usage | None = None
+    bill: Bill | None = None
+    pays: bool = True
+    failure: PosternError | None = None
+    is_cancelled: bool = False
+    first_token_s: float | None = None
+    last_token_s: float | None = None
+
+    @property
+    def asked(self) -> Request:
+        """Return the request; every stage after `receive` has one."""
+        if self.request is None:
+            raise InternalError("a stage ran before the request was received")
+        return self.request
+
+    @property
+    def asked_ladder(self) -> Ladder:
+        """Return the ladder asked for; every stage after `receive` has one."""
+        if self.ladder is None:
+            raise InternalError("a stage ran before the route was found")
+        return self.ladder
+
+    @property
+    def decided(self) -> Decision:
+        """Return the decision; every stage after `choose` has one."""
+        if self.decision is None:
+            raise InternalError("a stage ran before the model was chosen")
+        return self.decision
+
+    @property
+    def is_own_call(self) -> bool:
+        """Tell whether the answer comes from an upstream call made for this request."""
+        return self.cache_outcome in {CacheOutcome.MISS, CacheOutcome.BYPASS}
+
+    @property
+    def outcome(self) -> str:
+        """Return `ok`, the error's code, or `cancelled`."""
+        if self.failure is not None:
+            return self.failure.code
+        return "cancelled" if self.is_cancelled else "ok"
+
+    @property
+    def overhead_s(self) -> float:
+        """Return the gateway's own time up to the answer's first byte: every stage but the upstream."""
+        durations_s = self.stopwatch.durations_s
+        return sum(durations_s.values()) - durations_s.get(Stage.UPSTREAM, 0.0)
+
+    @property
+    def tier(self) -> Tier | None:
+        """Return the tier of the model that answered, where one did."""
+        if self.ladder is None or self.model is None:
+            return None
+        return self.ladder.tier(self.model)

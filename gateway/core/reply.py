@@ -1,0 +1,23 @@
+"""What an upstream, a cache or a shared flight gives back: blocks of bytes and where they came from."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Reply:
+    """An answer on its way.
+
+    `blocks` yields the whole body at once, or, streamed, one or more whole server-sent events at a time. It raises
+    `UpstreamError` when the answer breaks off. `close` must be awaited in the end, also after a cancellation; it
+    stops whatever still works for this answer.
+    """
+
+    model: str
+    is_streaming: bool
+    blocks: AsyncIterator[bytes]
+    close: Callable[[], Awaitable[None]]
+    attempts: int = 1
+    is_fallback: bool = False
+    claim_bill: Callable[[], bool] = lambda: True
+    """Tell whether whoever calls pays for the upstream call: true once for a shared answer, never for a stored one."""

@@ -1,0 +1,27 @@
+"""Estimates of token counts, for when nobody has counted. Pure."""
+
+from gateway.schema.conversation import Conversation
+
+CHARACTERS_PER_TOKEN = 4
+"""English text and code under the common BPE vocabularies; other scripts take about a token a character."""
+TOKENS_PER_TURN = 4
+TOKENS_PER_ATTACHMENT = 800
+"""A 1024 x 1024 image is 765 tokens at OpenAI; others charge about as much."""
+TOKENS_PER_TOOL = 100
+
+
+def estimate_tokens(text: str) -> int:
+    """Return about how many tokens a text takes: a quarter of its ASCII characters and each of the others."""
+    if text.isascii():
+        return -(-len(text) // CHARACTERS_PER_TOKEN)
+    ascii_count = len(text.encode("ascii", "ignore"))
+    return -(-ascii_count // CHARACTERS_PER_TOKEN) + (len(text) - ascii_count)
+
+
+def estimate_prompt_tokens(conversation: Conversation) -> int:
+    """Return about how many tokens a whole conversation takes as a prompt."""
+    return (
+        sum(estimate_tokens(turn.text) + TOKENS_PER_TURN for turn in conversation.turns)
+        + conversation.attachment_count * TOKENS_PER_ATTACHMENT
+        + conversation.tool_count * TOKENS_PER_TOOL
+    )

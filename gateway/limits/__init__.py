@@ -1,0 +1,1 @@
+"""May they: bounds on what is taken in. Knows counts, not requests."""

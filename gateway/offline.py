@@ -1,0 +1,101 @@
+"""What the command line does without serving: explain a prompt, score a file, check the routers of a configuration."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from gateway.api.body import decode_body
+from gateway.api.explain import Explanation, explain
+from gateway.app import ROUTERS, SCORED, Factory
+from gateway.classify.guard import Classifier
+from gateway.classify.onnx import ClassifierLoadError, OnnxClassifier
+from gateway.core.context import RequestContext
+from gateway.core.errors import PosternError
+from gateway.schema.conversation import Conversation, Turn
+from gateway.schema.request import Operation, Request
+from gateway.settings.root import Settings
+from gateway.settings.service import KeysSettings
+from gateway.telemetry.metrics import Metrics
+
+
+class PromptClient:
+    """A client that asks one prompt of one route, and only wants to know what would happen."""
+
+    def __init__(self, route: str, prompt: str) -> None:
+        self._body = msgspec.json.encode({"model": route, "messages": [{"role": "user", "content": prompt}]})
+
+    async def receive(self, ctx: RequestContext) -> Request:
+        """Return the request."""
+        return decode_body(ctx.operation, self._body)
+
+    async def answer(self, ctx: RequestContext, body: bytes) -> None:
+        """Take no answer: nothing is asked of a model."""
+
+    async def begin(self, ctx: RequestContext) -> None:
+        """Take no stream."""
+
+    async def send(self, block: bytes) -> None:
+        """Take no block."""
+
+    async def end(self) -> None:
+        """Take no end."""
+
+    async def fail(self, ctx: RequestContext, error: PosternError) -> None:
+        """Take no error: whoever explains raises it."""
+
+
+async def explain_prompt(settings: Settings, route: str, prompt: str) -> Explanation:
+    """Explain a decision as the gateway would take it for an operator. Raises PosternError."""
+    settings = msgspec.structs.replace(settings, keys=KeysSettings(), redis=None)
+    pipeline = Factory(Metrics()).build(settings)
+    try:
+        return await explain(pipeline, RequestContext(Operation.CHAT, "explain"), PromptClient(route, prompt))
+    finally:
+        await pipeline.close()
+
+
+class ScoredLine(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What `postern score` prints for a line."""
+
+    score: float | None
+    error: str | None = None
+
+
+class _Line(msgspec.Struct):
+    prompt: str | None = None
+    messages: list[msgspec.Raw] | None = None
+
+
+_line = msgspec.json.Decoder(_Line)
+
+
+def score_lines(classifier: Classifier, lines: Iterable[str]) -> Iterator[ScoredLine]:
+    """Score each line by itself: nothing about the others may change its score. A bad line gets an error."""
+    for line in lines:
+        try:
+            yield ScoredLine(classifier.score(_conversation_of(line)))
+        except (msgspec.DecodeError, PosternError) as exc:
+            yield ScoredLine(None, f"no prompt or messages: {exc}")
+
+
+def _conversation_of(line: str) -> Conversation:
+    row = _line.decode(line.encode("utf-8", "replace"))
+    if row.messages is None:
+        return Conversation((Turn("user", row.prompt or ""),))
+    body = msgspec.json.encode({"model": "auto", "messages": row.messages})
+    return decode_body(Operation.CHAT, body).conversation
+
+
+def check_routers(settings: Settings) -> list[str]:
+    """Return what is wrong with the routers that routes name."""
+    problems = []
+    for name, route in settings.routes.items():
+        if route.policy.kind not in SCORED:
+            continue
+        folder = Path(route.policy.router) if "/" in route.policy.router else ROUTERS / route.policy.router
+        try:
+            OnnxClassifier.load(folder)
+        except ClassifierLoadError as exc:
+            problems.append(f"routes.{name}.policy.router: {exc}")
+    return problems

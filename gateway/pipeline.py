@@ -1,0 +1,282 @@
+"""THE WALK: how one request goes through the gateway. Whoever reads `Pipeline.walk` has read the architecture.
+
+Each verb below is one stage, and each stage owns one room of the house; they meet only here. The pipeline knows
+neither HTTP nor Redis nor any model: what it is built of is handed to it by `app.py`.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.accounting.price import bill_of
+from gateway.accounting.usage import UsageTap, usage_of_body
+from gateway.auth.keys import KeyRing
+from gateway.backends.backend import Call
+from gateway.backends.resilience import Dispatcher
+from gateway.cache.control import parse_cache_control
+from gateway.cache.exact import Entry, ExactCache, replay, serves
+from gateway.cache.flights import Flights
+from gateway.cache.keys import cache_key
+from gateway.core.client import Client
+from gateway.core.clock import Stage
+from gateway.core.context import CacheOutcome, Decision, Phase, Reason, RequestContext
+from gateway.core.errors import PosternError, UpstreamTimeoutError, internal_error
+from gateway.core.reply import Reply
+from gateway.core.tokens import estimate_prompt_tokens
+from gateway.limits.in_flight import InFlight
+from gateway.routing.candidates import can_serve, find_candidates
+from gateway.routing.policies import forced_choice, settle_choice
+from gateway.routing.routes import Route, RouteTable
+from gateway.schema.conversation import Conversation
+from gateway.settings.models import ModelSettings
+
+CLASSIFY_STAGE = "classify"
+
+
+class Judge(Protocol):
+    """A classifier as the walk sees it: it gives a score or none, and never fails."""
+
+    @property
+    def version(self) -> str:
+        """Change whenever a score could."""
+        ...
+
+    async def score(self, conversation: Conversation) -> float | None:
+        """Return the win rate, 0 to 1, or None."""
+        ...
+
+    def close(self) -> None:
+        """Take no more work."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a pipeline is built of."""
+
+    models: Mapping[str, ModelSettings]
+    routes: RouteTable
+    keys: KeyRing
+    in_flight: InFlight
+    classifiers: Mapping[str, Judge]
+    dispatcher: Dispatcher
+    flights: Flights
+    cache: ExactCache | None
+    record: Callable[[RequestContext], None]
+    count_fail_open: Callable[[str], None]
+
+
+class Pipeline:
+    """The stages, in their order."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+
+    async def walk(self, ctx: RequestContext, client: Client) -> None:
+        """Take one request from its first byte to its account. Raises nothing but CancelledError."""
+        try:
+            self.identify(ctx)
+            route = await self.receive(ctx, client)
+            with self.admit(ctx):
+                entry = await self.lookup(ctx, route)
+                await self.classify(ctx, route)
+                self.choose(ctx, route)
+                reply = await self.dispatch(ctx, route, entry)
+                await self.relay(ctx, reply, client)
+        except PosternError as error:
+            await self._fail(ctx, client, error)
+        except asyncio.CancelledError:
+            ctx.is_cancelled = True
+            raise
+        except Exception as exc:  # noqa: BLE001 - the edge: whatever it is, the client gets an answer and the log the cause
+            await self._fail(ctx, client, internal_error(exc))
+        finally:
+            self.settle(ctx)
+
+    async def refuse(self, ctx: RequestContext, client: Client, error: PosternError) -> None:
+        """Answer a request whose head alone is at fault, and account for it."""
+        try:
+            await self._fail(ctx, client, error)
+        finally:
+            self.settle(ctx)
+
+    async def judge(self, ctx: RequestContext, client: Client) -> Decision:
+        """Take the walk only as far as the decision; no model is called. Raises PosternError."""
+        self.identify(ctx)
+        route = await self.receive(ctx, client)
+        await self.classify(ctx, route)
+        self.choose(ctx, route)
+        return ctx.decided
+
+    def identify(self, ctx: RequestContext) -> None:
+        """Find out who is calling."""
+        ctx.caller = self.parts.keys.identify(ctx.wishes)
+        ctx.stopwatch.lap(Stage.AUTH)
+
+    async def receive(self, ctx: RequestContext, client: Client) -> Route:
+        """Read the request and find the route it names."""
+        ctx.request = await client.receive(ctx)
+        route = self.parts.routes.resolve(ctx.request.model, ctx.operation)
+        ctx.ladder = route.ladder
+        ctx.prompt_tokens = estimate_prompt_tokens(ctx.request.conversation)
+        ctx.stopwatch.lap(Stage.GATEWAY)
+        return route
+
+    @contextmanager
+    def admit(self, ctx: RequestContext) -> Iterator[None]:
+        """Let the request in, if there is room."""
+        self.parts.in_flight.enter()
+        ctx.stopwatch.lap(Stage.LIMITS)
+        try:
+            yield
+        finally:
+            self.parts.in_flight.leave()
+
+    async def lookup(self, ctx: RequestContext, route: Route) -> Entry | None:
+        """Find an answer given before, and with it the score it was given under."""
+        ctx.phase = Phase.LOOKUP
+        control = parse_cache_control(ctx.wishes.cache_control)
+        if self.parts.cache is None or not control.may_store:
+            return None
+        ctx.cache_key = self._key(ctx, route)
+        if not control.may_read:
+            return None
+        entry = await self.parts.cache.find(ctx.cache_key, control.max_age_s)
+        if entry is not None:
+            ctx.score = entry.score
+        ctx.cache_outcome = CacheOutcome.MISS
+        ctx.stopwatch.lap(Stage.CACHE)
+        return entry
+
+    async def classify(self, ctx: RequestContext, route: Route) -> None:
+        """Judge how hard the request is. Fails open: without a score the policy goes to the strong side."""
+        if route.router is None or ctx.wishes.tier is not None or ctx.score is not None:
+            return
+        ctx.phase = Phase.CLASSIFY
+        ctx.router = route.router
+        ctx.score = await self.parts.classifiers[route.router].score(ctx.asked.conversation)
+        if ctx.score is None:
+            self.parts.count_fail_open(CLASSIFY_STAGE)
+        ctx.stopwatch.lap(Stage.CLASSIFY)
+
+    def choose(self, ctx: RequestContext, route: Route) -> None:
+        """Choose the model: candidates first, then the policy among them."""
+        candidates = find_candidates(route.ladder, self.parts.models, ctx.asked, ctx.prompt_tokens)
+        choice = route.policy.choose(route.ladder, ctx.score, ctx.wishes)
+        if ctx.wishes.tier is not None and not route.ladder.is_pinned:
+            choice = forced_choice(route.ladder, ctx.wishes.tier, choice.threshold)
+        choice = settle_choice(choice, candidates)
+        ctx.decision = Decision(choice.model, choice.reason, choice.threshold, candidates)
+        ctx.reason = choice.reason
+        ctx.stopwatch.lap(Stage.GATEWAY)
+
+    async def dispatch(self, ctx: RequestContext, route: Route, entry: Entry | None) -> Reply:
+        """Get an answer: the stored one if it is good enough, else from an upstream, shared where that is allowed."""
+        ctx.phase = Phase.UPSTREAM
+        if entry is not None and serves(entry, ctx):
+            ctx.cache_outcome, ctx.reason = CacheOutcome.HIT, Reason.CACHE
+            return replay(entry)
+        try:
+            reply = await self._ask_upstream(ctx, route)
+        except PosternError as error:
+            ctx.attempts = error.attempts
+            raise
+        ctx.attempts = reply.attempts
+        if reply.is_fallback:
+            ctx.reason = Reason.FALLBACK
+        return reply
+
+    async def relay(self, ctx: RequestContext, reply: Reply, client: Client) -> None:
+        """Pass the answer on and count what passes."""
+        ctx.model = reply.model
+        ctx.stopwatch.lap(Stage.UPSTREAM)
+        ctx.phase = Phase.RELAY
+        relay_reply = self._relay_stream if reply.is_streaming else self._relay_whole
+        try:
+            # A client that reads too slowly, or not at all, must not hold an upstream longer than its total time-out.
+            async with asyncio.timeout(self.parts.models[reply.model].timeouts.total_s):
+                await relay_reply(ctx, reply, client)
+        except TimeoutError as exc:
+            raise UpstreamTimeoutError("The answer took longer than its total time-out.") from exc
+        finally:
+            ctx.pays = reply.claim_bill()
+            await reply.close()
+
+    def settle(self, ctx: RequestContext) -> None:
+        """Account for the request. Synchronous: it also runs while a request is being cancelled."""
+        if ctx.usage is not None and ctx.model is not None:
+            ctx.bill = bill_of(ctx, ctx.usage, self.parts.models, pays=ctx.pays)
+        self.parts.record(ctx)
+
+    def _key(self, ctx: RequestContext, route: Route) -> str:
+        router = self.parts.classifiers[route.router].version if route.router else ""
+        return cache_key(
+            route=route.ladder.name,
+            tenant=ctx.caller.tenant if ctx.caller else "",
+            operation=ctx.operation,
+            router=router,
+            fields=ctx.asked.fields,
+        )
+
+    async def _ask_upstream(self, ctx: RequestContext, route: Route) -> Reply:
+        plan, request = self._plan(ctx, route), ctx.asked
+
+        async def start() -> Reply:
+            return await self.parts.dispatcher.open(
+                plan, route.max_attempts, lambda deadline_s: Call(request, ctx.request_id, deadline_s)
+            )
+
+        if ctx.cache_key is None or self.parts.cache is None:
+            return await start()
+        cache, key, score = self.parts.cache, ctx.cache_key, ctx.score
+
+        async def finish(reply: Reply, body: bytes) -> None:
+            await cache.keep(key, reply.model, score, is_streaming=reply.is_streaming, body=body)
+
+        is_alone = ctx.cache_outcome is CacheOutcome.BYPASS
+        reply, is_shared = await self.parts.flights.ride(f"{key}:{plan[0]}", start, finish, alone=is_alone)
+        if is_shared:
+            ctx.cache_outcome, ctx.reason = CacheOutcome.SHARED, Reason.CACHE
+        return reply
+
+    def _plan(self, ctx: RequestContext, route: Route) -> list[str]:
+        """Return the chosen model, then the fallbacks that can serve."""
+        request, chosen = ctx.asked, ctx.decided.model
+        models, tokens = self.parts.models, ctx.prompt_tokens
+        rest = [name for name in route.fallback if name != chosen and can_serve(models[name], request, tokens)]
+        return [chosen, *rest]
+
+    async def _relay_whole(self, ctx: RequestContext, reply: Reply, client: Client) -> None:
+        body = b"".join([block async for block in reply.blocks])
+        ctx.first_token_s = ctx.last_token_s = ctx.stopwatch.elapsed_s()
+        ctx.usage = usage_of_body(body, ctx.prompt_tokens)
+        ctx.bill = bill_of(ctx, ctx.usage, self.parts.models, pays=ctx.is_own_call)
+        await client.answer(ctx, body)
+
+    async def _relay_stream(self, ctx: RequestContext, reply: Reply, client: Client) -> None:
+        tap = UsageTap(
+            is_wanted=ctx.asked.wants_usage,
+            cost_of=lambda usage: bill_of(ctx, usage, self.parts.models, pays=ctx.is_own_call).cost_usd,
+        )
+        await client.begin(ctx)
+        ctx.first_token_s = ctx.stopwatch.elapsed_s()
+        try:
+            async for block in reply.blocks:
+                await client.send(tap.pass_on(block))
+        finally:
+            ctx.last_token_s = ctx.stopwatch.elapsed_s()
+            ctx.usage = tap.usage_or_estimate(ctx.prompt_tokens)
+        await client.end()
+
+    async def close(self) -> None:
+        """Let go of upstreams and classifiers; nothing may be in flight any more."""
+        await self.parts.flights.close()
+        await self.parts.dispatcher.close()
+        for classifier in self.parts.classifiers.values():
+            classifier.close()
+
+    async def _fail(self, ctx: RequestContext, client: Client, error: PosternError) -> None:
+        ctx.failure = error
+        await client.fail(ctx, error)

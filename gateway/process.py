@@ -1,0 +1,113 @@
+"""The life of one serving process: start, reload, drain, stop. Knows signals and files, not requests."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from gateway.api.live import Live
+from gateway.api.server import QuietServer, make_server
+from gateway.app import Factory, make_admin, make_data_app
+from gateway.classify.onnx import ClassifierLoadError
+from gateway.pipeline import Pipeline
+from gateway.settings.faults import SettingsError
+from gateway.settings.root import Settings
+from gateway.telemetry.logs import log
+from gateway.telemetry.metrics import Metrics
+
+WATCH_S = 1.0
+"""How often the configuration file is looked at. A stat costs 2 µs; Kubernetes takes a minute to project a change."""
+
+LoadSettings = Callable[[], Settings]
+
+
+class Process:
+    """Serve one configuration until told to stop; take over a changed one when it is sound."""
+
+    def __init__(self, settings: Settings, load: LoadSettings, watched: Path | None) -> None:
+        self._load = load
+        self._watched = watched
+        self._factory = Factory(Metrics())
+        self._live = Live(self._factory.build(settings), settings)
+        self._servers: list[QuietServer] = []
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    async def run(self, data: socket.socket, admin: socket.socket | None) -> None:
+        """Serve on bound sockets until SIGINT or SIGTERM; SIGHUP and a changed file reload."""
+        server = self._live.settings.server
+        self._servers = [make_server(make_data_app(self._live), server)]
+        sockets = [data]
+        if admin is not None:
+            admin_app = make_admin(self._factory.metrics, lambda: self._live.settings)
+            self._servers.append(make_server(admin_app, server, is_admin=True))
+            sockets.append(admin)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        watcher = asyncio.create_task(self._watch())
+        try:
+            await asyncio.gather(
+                *(one.serve(sockets=[where]) for one, where in zip(self._servers, sockets, strict=True))
+            )
+        finally:
+            watcher.cancel()
+            await self._close()
+
+    def stop(self) -> None:
+        """Finish what is in flight and stop; at the second call, stop at once."""
+        for server in self._servers:
+            server.force_exit = server.should_exit
+            server.should_exit = True
+        self._live.drain()
+        log("stopping")
+
+    def reload(self) -> None:
+        """Validate the configuration anew, then swap it whole; keep the old one on any fault."""
+        try:
+            settings = self._load()
+            pipeline = self._factory.build(settings, is_strict=True)
+        except (SettingsError, ClassifierLoadError) as exc:
+            log("reload_refused", problem=str(exc))
+            return
+        if settings.server != self._live.settings.server:
+            log("restart_needed", section="server")
+        old = self._live.swap(pipeline, settings)
+        task = asyncio.create_task(_retire(old))
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+        log("reloaded", routes=len(settings.routes), models=len(settings.models))
+
+    async def _watch(self) -> None:
+        seen = _mark(self._watched)
+        while self._watched is not None:
+            await asyncio.sleep(WATCH_S)
+            now = _mark(self._watched)
+            if now is not None and now != seen:
+                seen = now
+                self.reload()
+
+    async def _close(self) -> None:
+        for task in self._retiring:
+            task.cancel()
+        await asyncio.gather(*self._retiring, return_exceptions=True)
+        await self._live.pipeline.close()
+        await self._factory.close()
+
+
+def _mark(path: Path | None) -> tuple[int, int, int] | None:
+    """Return what changes when a file does; a mounted ConfigMap changes by its link's target, so links are followed."""
+    if path is None:
+        return None
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+async def _retire(pipeline: Pipeline) -> None:
+    """Close a pipeline once the last request that began with it has ended."""
+    await pipeline.parts.in_flight.wait_empty()
+    await pipeline.close()

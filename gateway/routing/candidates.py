@@ -1,0 +1,68 @@
+"""Who can serve a request: models without the capability or the window leave the list, with the reason."""
+
+from collections.abc import Mapping
+
+from gateway.core.context import Candidate, Ladder, Reason
+from gateway.core.errors import ContextLengthError, UnsupportedParameterError
+from gateway.schema.request import Request
+from gateway.settings.models import ModelSettings
+
+GENEROSITY = 2
+"""Token estimates may be off by this factor. Nobody is refused by an estimate that could be that wrong."""
+
+
+def find_candidates(
+    ladder: Ladder, models: Mapping[str, ModelSettings], request: Request, prompt_tokens: int
+) -> tuple[Candidate, ...]:
+    """Return every model of the ladder, each with the reason why it can't serve, if there is one.
+
+    Raises:
+        UnsupportedParameterError: no model has the capabilities.
+        ContextLengthError: those that have them have too small a window, even by a generous estimate.
+    """
+    capable = [name for name in ladder.models if not _missing(models[name], request)]
+    if not capable:
+        raise _unsupported(ladder, models, request)
+    fitting = {name for name in capable if _fits(models[name], request, prompt_tokens)}
+    if not fitting:
+        fitting = {_widest(capable, models, request, prompt_tokens)}
+    return tuple(
+        Candidate(name, None if name in fitting else Reason.CONTEXT if name in capable else Reason.CAPABILITY)
+        for name in ladder.models
+    )
+
+
+def can_serve(model: ModelSettings, request: Request, prompt_tokens: int) -> bool:
+    """Tell whether one model has the capabilities and the window for a request."""
+    return not _missing(model, request) and _fits(model, request, prompt_tokens)
+
+
+def _missing(model: ModelSettings, request: Request) -> bool:
+    return any(need.capability not in model.capabilities for need in request.needs)
+
+
+def _fits(model: ModelSettings, request: Request, prompt_tokens: int) -> bool:
+    return prompt_tokens + request.max_tokens <= model.context_tokens
+
+
+def _widest(capable: list[str], models: Mapping[str, ModelSettings], request: Request, prompt_tokens: int) -> str:
+    widest = max(capable, key=lambda name: models[name].context_tokens)
+    window = models[widest].context_tokens
+    if prompt_tokens // GENEROSITY + request.max_tokens > window:
+        raise ContextLengthError(
+            f"About {prompt_tokens} prompt tokens and {request.max_tokens} to generate don't fit the largest window "
+            f"of this route, {window} tokens ({widest}).",
+            param="messages",
+        )
+    return widest
+
+
+def _unsupported(ladder: Ladder, models: Mapping[str, ModelSettings], request: Request) -> UnsupportedParameterError:
+    has_all = {capability for name in ladder.models for capability in models[name].capabilities}
+    need = next((need for need in request.needs if need.capability not in has_all), request.needs[0])
+    wanted = sorted({need.capability for need in request.needs})
+    return UnsupportedParameterError(
+        f"No model of {ladder.name!r} can serve this request: it needs {', '.join(wanted)}. "
+        "The operator lists what a model can do under its `capabilities`.",
+        param=need.param,
+    )

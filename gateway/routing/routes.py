@@ -1,0 +1,77 @@
+"""The names clients may ask for: routes, and models by their own names."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from gateway.core.context import Ladder
+from gateway.core.errors import ModelNotFoundError
+from gateway.routing.policies import ComplexityPolicy, PinnedPolicy, Policy
+from gateway.schema.request import Operation
+from gateway.settings.models import Capability
+from gateway.settings.root import Settings
+from gateway.settings.routes import PolicyKind, PolicySettings, RouteSettings
+
+
+class Route(msgspec.Struct, frozen=True):
+    """What stands behind a name: its ladder, how to choose, and what to do when the choice fails."""
+
+    ladder: Ladder
+    policy: Policy
+    router: str | None
+    fallback: tuple[str, ...] = ()
+    max_attempts: int = 3
+
+
+class RouteTable:
+    """Every name a client may ask for."""
+
+    def __init__(self, routes: Mapping[str, Route], embedding_routes: Mapping[str, Route]) -> None:
+        self._routes = routes
+        self._embedding_routes = embedding_routes
+
+    def resolve(self, name: str, operation: Operation) -> Route:
+        """Return what stands behind a name. Raises ModelNotFoundError; the name itself is not repeated in it."""
+        routes = self._embedding_routes if operation is Operation.EMBEDDING else self._routes
+        route = routes.get(name)
+        if route is None:
+            raise ModelNotFoundError(
+                f"There is no such model here. `GET /v1/models` lists {len(self._routes)}.", param="model"
+            )
+        return route
+
+
+def build_routes(settings: Settings) -> RouteTable:
+    """Return the table of a configuration: each route, and each model pinned under its own name."""
+    pinned = {name: _pinned(name, name) for name in settings.models}
+    routes = {name: _route(name, route) for name, route in settings.routes.items()}
+    embedding = {name: _embedding_route(name, route, settings) for name, route in settings.routes.items()}
+    return RouteTable(routes | pinned, embedding | pinned)
+
+
+def _pinned(name: str, model: str) -> Route:
+    return Route(Ladder(name, (model,), is_pinned=True), PinnedPolicy(model), router=None)
+
+
+def _route(name: str, settings: RouteSettings) -> Route:
+    policy = build_policy(settings.policy)
+    return Route(
+        ladder=Ladder(name, settings.models),
+        policy=policy,
+        router=settings.policy.router if policy.needs_score else None,
+        fallback=settings.fallback,
+        max_attempts=settings.max_attempts,
+    )
+
+
+def _embedding_route(name: str, route: RouteSettings, settings: Settings) -> Route:
+    """Pin embeddings to the first model that makes them: vectors of two models can't be compared."""
+    able = [model for model in route.models if Capability.EMBEDDINGS in settings.models[model].capabilities]
+    return _pinned(name, able[0] if able else route.models[0])
+
+
+def build_policy(settings: PolicySettings) -> Policy:
+    """Return the policy of a route; the configuration has been checked, so a pinned one names its model."""
+    if settings.kind is PolicyKind.PINNED:
+        return PinnedPolicy(settings.model or "")
+    return ComplexityPolicy(settings)

@@ -1,0 +1,213 @@
+"""OpenAI request bodies: decode the fields the walk reads, leave all others as the bytes they came in.
+
+Two decodes of one body: typed structs for what is read, raw fields for what travels on. Depth is bounded by the
+decoder's own recursion guard, size by whoever read the body, numbers by the types below.
+Source: https://platform.openai.com/docs/api-reference.
+"""
+
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+
+from gateway.schema.conversation import Conversation, Turn
+
+
+class Operation(StrEnum):
+    """What a request asks for, by OpenTelemetry's GenAI operation names."""
+
+    CHAT = "chat"
+    COMPLETION = "text_completion"
+    EMBEDDING = "embeddings"
+
+
+class Need(msgspec.Struct, frozen=True, gc=False):
+    """A capability the request asks for, and the field (`param`) that asks for it."""
+
+    capability: str
+    param: str
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One request body, read once. `fields` holds every top-level field as raw JSON."""
+
+    operation: Operation
+    model: str
+    is_streaming: bool
+    wants_usage: bool
+    conversation: Conversation
+    needs: tuple[Need, ...]
+    max_tokens: int
+    fields: dict[str, msgspec.Raw]
+
+
+TokenBound = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
+ChoiceCount = Annotated[int, msgspec.Meta(ge=1, le=128)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class _Part(msgspec.Struct):
+    type: str
+    text: str | None = None
+
+
+class _Message(msgspec.Struct):
+    role: str
+    content: str | list[_Part] | None = None
+
+
+class _ResponseFormat(msgspec.Struct):
+    type: str
+
+
+class _ChatBody(msgspec.Struct):
+    model: Name
+    messages: Annotated[list[_Message], msgspec.Meta(min_length=1)]
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    tools: list[msgspec.Raw] | None = None
+    functions: list[msgspec.Raw] | None = None
+    response_format: _ResponseFormat | None = None
+    n: ChoiceCount | None = None
+    logprobs: bool | None = None
+    modalities: list[str] | None = None
+    max_tokens: TokenBound | None = None
+    max_completion_tokens: TokenBound | None = None
+
+
+class _CompletionBody(msgspec.Struct):
+    model: Name
+    prompt: str | list[msgspec.Raw] | None = None
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    n: ChoiceCount | None = None
+    logprobs: Annotated[int, msgspec.Meta(ge=0, le=100)] | None = None
+    max_tokens: TokenBound | None = None
+
+
+class _EmbeddingBody(msgspec.Struct):
+    model: Name
+    input: str | Annotated[list[msgspec.Raw], msgspec.Meta(min_length=1)]
+
+
+_chat = msgspec.json.Decoder(_ChatBody)
+_completion = msgspec.json.Decoder(_CompletionBody)
+_embedding = msgspec.json.Decoder(_EmbeddingBody)
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_text = msgspec.json.Decoder(str)
+
+_NEED_OF_PART = {"image_url": "vision", "input_image": "vision", "input_audio": "audio"}
+
+
+def decode_request(operation: Operation, body: bytes) -> Request:
+    """Decode a body.
+
+    Raises:
+        msgspec.DecodeError: not JSON, or (`msgspec.ValidationError`) a field of the wrong type or out of bounds.
+        UnicodeDecodeError: not UTF-8.
+        RecursionError: nested too deep.
+    """
+    if not body.isascii():
+        body.decode()
+    return _READERS[operation](body)
+
+
+def _read_chat(body: bytes) -> Request:
+    chat = _chat.decode(body)
+    return Request(
+        operation=Operation.CHAT,
+        model=chat.model,
+        is_streaming=bool(chat.stream),
+        wants_usage=_wants_usage(chat.stream_options),
+        conversation=_conversation_of(chat),
+        needs=_needs_of_chat(chat),
+        max_tokens=chat.max_completion_tokens or chat.max_tokens or 0,
+        fields=_fields.decode(body),
+    )
+
+
+def _read_completion(body: bytes) -> Request:
+    completion = _completion.decode(body)
+    needs = [Need("n", "n")] if (completion.n or 1) > 1 else []
+    if completion.logprobs is not None:
+        needs.append(Need("logprobs", "logprobs"))
+    return Request(
+        operation=Operation.COMPLETION,
+        model=completion.model,
+        is_streaming=bool(completion.stream),
+        wants_usage=_wants_usage(completion.stream_options),
+        conversation=_as_user_turns(completion.prompt),
+        needs=tuple(needs),
+        max_tokens=completion.max_tokens or 0,
+        fields=_fields.decode(body),
+    )
+
+
+def _read_embedding(body: bytes) -> Request:
+    embedding = _embedding.decode(body)
+    return Request(
+        operation=Operation.EMBEDDING,
+        model=embedding.model,
+        is_streaming=False,
+        wants_usage=False,
+        conversation=_as_user_turns(embedding.input),
+        needs=(Need("embeddings", "model"),),
+        max_tokens=0,
+        fields=_fields.decode(body),
+    )
+
+
+_READERS = {
+    Operation.CHAT: _read_chat,
+    Operation.COMPLETION: _read_completion,
+    Operation.EMBEDDING: _read_embedding,
+}
+
+
+def _wants_usage(options: _StreamOptions | None) -> bool:
+    return options is not None and bool(options.include_usage)
+
+
+def _conversation_of(chat: _ChatBody) -> Conversation:
+    return Conversation(
+        turns=tuple(Turn(message.role, _text_of(message)) for message in chat.messages),
+        tool_count=len(chat.tools or ()) + len(chat.functions or ()),
+        attachment_count=sum(part.type != "text" for message in chat.messages for part in _parts_of(message)),
+    )
+
+
+def _text_of(message: _Message) -> str:
+    if isinstance(message.content, str):
+        return message.content
+    return "\n".join(part.text for part in _parts_of(message) if part.text)
+
+
+def _parts_of(message: _Message) -> list[_Part]:
+    return message.content if isinstance(message.content, list) else []
+
+
+def _needs_of_chat(chat: _ChatBody) -> tuple[Need, ...]:
+    asked = {
+        Need("tools", "tools"): bool(chat.tools),
+        Need("tools", "functions"): bool(chat.functions),
+        Need("json_schema", "response_format"): chat.response_format is not None
+        and chat.response_format.type == "json_schema",
+        Need("n", "n"): (chat.n or 1) > 1,
+        Need("logprobs", "logprobs"): bool(chat.logprobs),
+        Need("audio", "modalities"): "audio" in (chat.modalities or ()),
+    }
+    in_parts = {_NEED_OF_PART.get(part.type) for message in chat.messages for part in _parts_of(message)}
+    of_parts = tuple(Need(capability, "messages") for capability in ("vision", "audio") if capability in in_parts)
+    return tuple(need for need, is_asked in asked.items() if is_asked) + of_parts
+
+
+def _as_user_turns(texts: str | list[msgspec.Raw] | None) -> Conversation:
+    """Read prompts given as text; prompts given as token ids can't be read and count as attachments."""
+    if texts is None or isinstance(texts, str):
+        return Conversation((Turn("user", texts or ""),))
+    readable = [_text.decode(raw) for raw in texts if bytes(raw[:1]) == b'"']
+    return Conversation(tuple(Turn("user", text) for text in readable), attachment_count=len(texts) - len(readable))

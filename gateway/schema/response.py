@@ -1,0 +1,67 @@
+"""OpenAI response bodies and chunks: the fields that accounting and caching read."""
+
+import msgspec
+
+
+class _PromptDetails(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class WireUsage(msgspec.Struct):
+    """Token counts as an upstream tells them; every field may be missing."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _PromptDetails | None = None
+
+
+class _Choice(msgspec.Struct):
+    finish_reason: str | None = None
+
+
+class WireError(msgspec.Struct):
+    """An error as OpenAI-compatible servers tell it."""
+
+    message: str | None = None
+    type: str | None = None
+    param: str | None = None
+    code: str | int | None = None
+
+
+class Answer(msgspec.Struct):
+    """A whole response body, or one chunk of a stream. `error` is raw: servers put texts and objects there."""
+
+    usage: WireUsage | None = None
+    choices: list[_Choice] | None = None
+    error: msgspec.Raw | None = None
+    object: str | None = None
+
+    @property
+    def is_error(self) -> bool:
+        """Tell whether this is an error in the clothes of an answer."""
+        return self.object == "error" or (self.error is not None and bytes(self.error) != b"null")
+
+
+class _ErrorBody(msgspec.Struct):
+    error: WireError
+
+
+_answer = msgspec.json.Decoder(Answer)
+_error = msgspec.json.Decoder(_ErrorBody)
+_flat_error = msgspec.json.Decoder(WireError)
+
+
+def decode_answer(payload: bytes) -> Answer:
+    """Decode a body or a chunk's payload. Raises msgspec.DecodeError, UnicodeDecodeError or RecursionError."""
+    return _answer.decode(payload)
+
+
+def decode_error(payload: bytes) -> WireError:
+    """Read an error body; anything that isn't one gives an empty error."""
+    for decoder in (_error, _flat_error):
+        try:
+            found = decoder.decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            continue
+        return found.error if isinstance(found, _ErrorBody) else found
+    return WireError()

@@ -1,0 +1,139 @@
+"""What one setting demands of another. Knows nothing of YAML: it reads structs, skipping those found unsound."""
+
+from collections.abc import Iterator, Mapping
+from urllib.parse import urlsplit
+
+import msgspec
+
+from gateway.settings.crosscheck_service import check_keys, check_redis, check_server
+from gateway.settings.faults import Fault, suggest, under
+from gateway.settings.models import BackendKind, ModelSettings
+from gateway.settings.names import MAX_NAME_CHARACTERS, is_name
+from gateway.settings.root import Settings
+from gateway.settings.routes import PolicyKind, RouteSettings
+from gateway.settings.service import KeysSettings, RedisSettings, ServerSettings
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """The configuration as far as it is sound: None stands for what is not."""
+
+    models: Mapping[str, ModelSettings | None] | None
+    routes: Mapping[str, RouteSettings | None] | None
+    has_redis: bool
+    server: ServerSettings | None = ServerSettings()
+    redis: RedisSettings | None = None
+    keys: KeysSettings | None = KeysSettings()
+
+
+def draft_whole(settings: Settings) -> Draft:
+    """Return sound settings as a draft, to check those that no file has made."""
+    return Draft(
+        settings.models,
+        settings.routes,
+        settings.redis is not None,
+        settings.server,
+        settings.redis,
+        settings.keys,
+    )
+
+
+def crosscheck(draft: Draft) -> Iterator[Fault]:
+    """Yield every fault between settings that are each well-formed."""
+    yield from _check_names(draft)
+    yield from _check_models(draft.models)
+    yield from _check_routes(draft)
+    yield from check_server(draft.server, has_redis=draft.has_redis)
+    yield from check_redis(draft.redis)
+    yield from check_keys(draft.keys)
+
+
+def _check_names(draft: Draft) -> Iterator[Fault]:
+    clients = draft.keys.clients if draft.keys else {}
+    for section, names in (("models", draft.models), ("routes", draft.routes), ("keys.clients", clients)):
+        for name in names or ():
+            if not is_name(name):
+                yield Fault(
+                    under(section, name),
+                    "is no name",
+                    f"use 1 to {MAX_NAME_CHARACTERS} printable characters without spaces",
+                )
+
+
+def _check_models(models: Mapping[str, ModelSettings | None] | None) -> Iterator[Fault]:
+    if models is not None and not models:
+        yield Fault(
+            "models", "has no model", 'add one, such as `phi: {backend: openai, urls: ["http://HOST:PORT/v1"]}`'
+        )
+    for name, model in (models or {}).items():
+        if model is not None:
+            yield from _check_urls(model, under(under("models", name), "urls"))
+
+
+def _check_urls(model: ModelSettings, path: str) -> Iterator[Fault]:
+    if model.backend is BackendKind.SIMULATED:
+        if model.urls:
+            yield Fault(path, "a simulated model is reached through no url", "leave it out, or set `backend: openai`")
+        return
+    if not model.urls:
+        yield Fault(path, "has no url", 'add one, such as ["http://127.0.0.1:9001/v1"]')
+    for index, url in enumerate(model.urls):
+        problem = _find_url_problem(url)
+        if problem:
+            yield Fault(
+                f"{path}[{index}]", problem, "write http://HOST:PORT/v1 or https://HOST/v1; keys go to `api_key`"
+            )
+
+
+def _find_url_problem(url: str) -> str | None:
+    """Return what is wrong with an upstream's url. Urls are metric labels: a password has no place in one."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return "is not a url"
+    if parts.scheme not in ("http", "https"):
+        return "does not start with http:// or https://"
+    if not parts.hostname:
+        return "has no host"
+    if parts.username is not None:
+        return "holds a user or a password"
+    return None
+
+
+def _check_routes(draft: Draft) -> Iterator[Fault]:
+    if draft.routes is not None and not draft.routes:
+        yield Fault("routes", "has no route", "add one, such as `auto: {models: [WEAK, STRONG]}`")
+    for name, route in (draft.routes or {}).items():
+        path = under("routes", name)
+        if name in (draft.models or {}):
+            yield Fault(path, "is named like a model", "rename one of the two: clients ask for either by its name")
+        if route is not None:
+            yield from _check_ladder(route, path)
+            yield from _check_policy(route, under(path, "policy"))
+            yield from _check_known(draft.models, route.models, under(path, "models"))
+            yield from _check_known(draft.models, route.fallback, under(path, "fallback"))
+
+
+def _check_ladder(route: RouteSettings, path: str) -> Iterator[Fault]:
+    if not route.models:
+        yield Fault(under(path, "models"), "has no model", "name at least one, weakest first")
+    for index, name in enumerate(route.models):
+        if name in route.models[:index]:
+            yield Fault(f"{under(path, 'models')}[{index}]", "stands twice in the ladder", "keep one of the two")
+
+
+def _check_known(known: Mapping[str, object] | None, names: tuple[str, ...], path: str) -> Iterator[Fault]:
+    for index, name in enumerate(names):
+        if known is not None and name not in known:
+            yield Fault(f"{path}[{index}]", "names no model of `models`", suggest(name, known))
+
+
+def _check_policy(route: RouteSettings, path: str) -> Iterator[Fault]:
+    model = route.policy.model
+    if route.policy.kind is not PolicyKind.PINNED:
+        if model is not None:
+            yield Fault(under(path, "model"), "is for `kind: pinned` only", "leave it out, or set `kind: pinned`")
+    elif model is None:
+        yield Fault(under(path, "model"), "is missing", "`kind: pinned` needs it: name one of the route's models")
+    elif model not in route.models:
+        yield Fault(under(path, "model"), "is not one of the route's models", suggest(model, route.models))

@@ -1,0 +1,66 @@
+"""Cross checks of the sections `server`, `redis` and `keys`."""
+
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from gateway.settings.faults import Fault, under
+from gateway.settings.service import ClientKeySettings, KeysSettings, RedisSettings, ServerSettings
+
+REDIS_SCHEMES = ("redis", "rediss", "redis+sentinel", "redis+cluster")
+_EVERY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
+
+
+def check_server(server: ServerSettings | None, *, has_redis: bool) -> Iterator[Fault]:
+    """Yield ports that collide, and workers that would not share their state."""
+    if server is None:
+        return
+    if server.workers > 1 and not has_redis:
+        yield Fault("server.workers", "several workers need a shared store", "add `redis: {url: …}`, or set 1")
+    hosts = {server.host, server.admin_host}
+    if server.port and server.port == server.admin_port and (len(hosts) == 1 or hosts & {*_EVERY_ADDRESS}):
+        yield Fault("server.admin_port", "is the data port too", "give the two ports different numbers")
+
+
+def check_redis(redis: RedisSettings | None) -> Iterator[Fault]:
+    """Yield a url that names no Redis."""
+    if redis is None:
+        return
+    try:
+        parts = urlsplit(redis.url.reveal())
+    except ValueError:
+        yield Fault("redis.url", "is not a url", "write redis://HOST:PORT/DB")
+        return
+    if parts.scheme not in REDIS_SCHEMES:
+        schemes = ", ".join(f"{scheme}://" for scheme in REDIS_SCHEMES)
+        yield Fault("redis.url", "has a scheme that is not Redis's", f"start it with one of: {schemes}")
+    elif not parts.netloc.rpartition("@")[2]:
+        yield Fault("redis.url", "has no host", f"write {parts.scheme}://HOST:PORT/DB")
+
+
+def check_keys(keys: KeysSettings | None) -> Iterator[Fault]:
+    """Yield keys that let nobody in, that stand twice, or whose bounds contradict each other."""
+    if keys is None:
+        return
+    if keys.required and not keys.clients:
+        remedy = "run `postern keys create` and put the hash it prints into `keys.clients`, or set `required: false`"
+        yield Fault("keys.clients", "keys are required and there is none", remedy)
+    owners: dict[str, str] = {}
+    for name, client in keys.clients.items():
+        path = under("keys.clients", name)
+        if client.sha256 in owners:
+            other = under("keys.clients", owners[client.sha256])
+            yield Fault(under(path, "sha256"), f"is the same key as {other}'s", "give each client a key of its own")
+        owners.setdefault(client.sha256, name)
+        yield from _check_bounds(client, path)
+
+
+def _check_bounds(client: ClientKeySettings, path: str) -> Iterator[Fault]:
+    low, high = client.threshold_min, client.threshold_max
+    if (low is None) != (high is None):
+        yield Fault(
+            under(path, "threshold_min"),
+            "one of threshold_min and threshold_max is null",
+            "set both, or make both null",
+        )
+    elif low is not None and high is not None and low > high:
+        yield Fault(under(path, "threshold_min"), "is above threshold_max", "swap the two")

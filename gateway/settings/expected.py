@@ -1,0 +1,78 @@
+"""A type in an operator's words: what would be right. Knows nothing of any value."""
+
+from enum import Enum
+from typing import Any
+
+import msgspec
+from msgspec import inspect
+
+from gateway.settings import unavailable
+
+_KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
+    (type(None), "null"),
+    (bool, "true or false"),
+    ((int, float), "this number"),
+    (str, "this text"),
+    (dict, "a mapping"),
+    (list, "a list"),
+)
+
+
+_PLAIN: dict[type[inspect.Type], str] = {
+    inspect.BoolType: "true or false",
+    inspect.StrType: "a text (in quotes if it looks like a number)",
+    inspect.DictType: "a mapping of names",
+    inspect.VarTupleType: "a list: [a, b]",
+}
+
+
+def name_kind(raw: object) -> str:
+    """Return the sort of a plain value, never the value."""
+    return next((name for kind, name in _KINDS if isinstance(raw, kind)), "this value")
+
+
+def describe_field(field: msgspec.structs.FieldInfo) -> str:
+    """Return what a field wants: its own description, and its choices where it has some."""
+    info = inspect.type_info(field.type)
+    told = describe(field.type)
+    documented = info.extra_json_schema if isinstance(info, inspect.Metadata) else None
+    return f"{told}. {documented['description']}" if documented else told
+
+
+def describe(kind: Any) -> str:
+    """Return what values of a type look like, bounds and choices included."""
+    return _describe(inspect.type_info(kind))
+
+
+def _describe(info: inspect.Type) -> str:
+    told = _PLAIN.get(type(info), "a text, best as ${NAME} or ${file:PATH}")
+    match info:
+        case inspect.Metadata():
+            told = _describe(info.type)
+        case inspect.UnionType():
+            arms = [_describe(arm) for arm in info.types if not isinstance(arm, inspect.NoneType)]
+            told = " or ".join([*arms, "null"])
+        case inspect.EnumType():
+            told = f"one of: {', '.join(list_choices(info.cls))}"
+        case inspect.StrType() if info.pattern:
+            told = f"a text that matches {info.pattern}"
+        case inspect.StructType():
+            told = f"a mapping of: {', '.join(field.name for field in info.fields)}"
+        case inspect.IntType() | inspect.FloatType():
+            told = _describe_number(info)
+    return told
+
+
+def _describe_number(info: inspect.IntType | inspect.FloatType) -> str:
+    noun = "a whole number" if isinstance(info, inspect.IntType) else "a number"
+    bounds = ((info.gt, "more than"), (info.ge, "at least"), (info.lt, "less than"), (info.le, "at most"))
+    told = " and ".join(
+        f"{word} {bound:g}" if bound < 1e6 else f"{word} {bound}" for bound, word in bounds if bound is not None
+    )
+    return f"{noun}, {told}" if told else noun
+
+
+def list_choices(kind: type[Enum]) -> list[str]:
+    """Return the choices of an enum that this version offers."""
+    later = unavailable.VALUES.get(kind, frozenset())
+    return [str(member.value) for member in kind if member.value not in later]

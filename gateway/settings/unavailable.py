@@ -1,0 +1,26 @@
+"""What the contract names and this version does not do: refused as not available yet, never as unknown or half done."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from gateway.settings.models import BackendKind, ModelSettings
+from gateway.settings.routes import PolicyKind, PolicySettings
+from gateway.settings.service import LimitsSettings
+
+PROBLEM = "is not available yet"
+
+KEYS: Mapping[type[msgspec.Struct], frozenset[str]] = {ModelSettings: frozenset({"triton", "chat_template"})}
+"""Keys that have no field yet."""
+
+FIELDS: Mapping[type[msgspec.Struct], frozenset[str]] = {
+    PolicySettings: frozenset({"strong_share"}),
+    LimitsSettings: frozenset({"requests_per_minute", "tokens_per_minute"}),
+}
+"""Fields that may only be null."""
+
+VALUES: Mapping[object, frozenset[str]] = {
+    BackendKind: frozenset({"triton", "onnx"}),
+    PolicyKind: frozenset({"domain", "private", "session", "cascade"}),
+}
+"""Choices of an enum, with or without a member."""

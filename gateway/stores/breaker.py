@@ -1,0 +1,34 @@
+"""A circuit breaker for the link to a store: a dead one is asked seldom, not by every request. Pure."""
+
+from gateway.core.clock import Clock, monotonic_s
+
+
+class Breaker:
+    """Open after `threshold` failures in a row; after `pause_s` let one caller through to try."""
+
+    def __init__(self, threshold: int = 3, pause_s: float = 2.0, clock: Clock = monotonic_s) -> None:
+        self._threshold = threshold
+        self._pause_s = pause_s
+        self._clock = clock
+        self._failures = 0
+        self._quiet_until_s = 0.0
+
+    def allows(self) -> bool:
+        """Tell whether a call may be made now; when open, one caller a pause gets a yes."""
+        if self._failures < self._threshold:
+            return True
+        now_s = self._clock()
+        if now_s < self._quiet_until_s:
+            return False
+        self._quiet_until_s = now_s + self._pause_s
+        return True
+
+    def succeeded(self) -> None:
+        """Close."""
+        self._failures = 0
+
+    def failed(self) -> None:
+        """Count a failure; open when there were too many in a row."""
+        self._failures += 1
+        if self._failures >= self._threshold:
+            self._quiet_until_s = self._clock() + self._pause_s

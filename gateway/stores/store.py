@@ -1,0 +1,23 @@
+"""The port that cache, limits and accounting speak to."""
+
+from typing import Protocol
+
+
+class StoreUnavailableError(Exception):
+    """The store did not answer in time, or can't be reached. Callers fail open or closed as the contract says."""
+
+
+class Store(Protocol):
+    """Bytes by key, with an expiry."""
+
+    async def get(self, key: str) -> bytes | None:
+        """Return the value, or None. Raises StoreUnavailableError."""
+        ...
+
+    async def set(self, key: str, value: bytes, ttl_s: int) -> None:
+        """Keep a value for `ttl_s` seconds. Raises StoreUnavailableError."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of every connection."""
+        ...

@@ -1,0 +1,38 @@
+"""Metric names and buckets, as the contract promises them.
+
+GenAI names: https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/, dots turned to underscores. Deviation:
+the attribute `gen_ai.provider.name` is left out, as the gateway knows a backend, not a provider.
+"""
+
+TOKEN_USAGE = "gen_ai_client_token_usage"  # noqa: S105 - a metric's name
+OPERATION_DURATION = "gen_ai_client_operation_duration_seconds"
+TIME_TO_FIRST_TOKEN = "gen_ai_server_time_to_first_token_seconds"  # noqa: S105 - a metric's name
+TIME_PER_OUTPUT_TOKEN = "gen_ai_server_time_per_output_token_seconds"  # noqa: S105 - a metric's name
+
+REQUESTS = "postern_requests"
+COST = "postern_request_cost_usd"
+BASELINE = "postern_baseline_cost_usd"
+SAVED = "postern_saved_usd"
+ENERGY = "postern_energy_wh"
+OVERHEAD = "postern_overhead_seconds"
+CLASSIFY = "postern_classify_seconds"
+SCORE = "postern_score"
+CACHE_REQUESTS = "postern_cache_requests"
+UPSTREAM_ATTEMPTS = "postern_upstream_attempts"
+IN_FLIGHT = "postern_in_flight"
+SHED = "postern_shed"
+FAIL_OPEN = "postern_fail_open"
+CANCELLED = "postern_cancelled"
+REDIS = "postern_redis_seconds"
+
+TOKEN_BUCKETS = tuple(float(4**power) for power in range(14))
+DURATION_BUCKETS = tuple(0.01 * 2**power for power in range(14))
+TTFT_BUCKETS = (
+    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75),
+    *(1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0),
+)
+TPOT_BUCKETS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
+OVERHEAD_BUCKETS = (5e-5, 1e-4, 2e-4, 3e-4, 5e-4, 7.5e-4, 1e-3, 1.5e-3, 2e-3, 3e-3, 5e-3, 1e-2, 2.5e-2, 0.1, 0.5)
+CLASSIFY_BUCKETS = (2e-5, 4e-5, 6e-5, 8e-5, 1e-4, 1.5e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 5e-2)
+REDIS_BUCKETS = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.2, 0.5)
+SCORE_BUCKETS = tuple(round(0.05 * step, 2) for step in range(1, 21))

@@ -1,0 +1,85 @@
+"""Several serving processes on one port: the parent binds, starts and restarts them, and serves the admin port.
+
+Metrics are added up from files (prometheus_client's multiprocess mode). They cost more there: one worker a pod is the
+better default.
+"""
+
+import asyncio
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import tempfile
+from collections.abc import Callable
+from multiprocessing.context import SpawnProcess
+
+from gateway.api.server import QuietServer, make_server
+from gateway.app import make_admin
+from gateway.settings.root import Settings
+from gateway.telemetry.logs import log
+from gateway.telemetry.metrics import Metrics, forget_worker
+
+WATCH_S = 0.5
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+
+Work = Callable[..., None]
+"""A worker's whole life, given its listening socket and arguments. Must be importable: workers are spawned."""
+
+
+class Workers:
+    """Keep `server.workers` processes alive until told to stop."""
+
+    def __init__(self, settings: Settings, work: Work, arguments: tuple[object, ...]) -> None:
+        self._settings = settings
+        self._work = work
+        self._arguments = arguments
+        self._processes: list[SpawnProcess] = []
+        self._is_stopping = False
+
+    async def run(self, data: socket.socket, admin: socket.socket) -> None:
+        """Serve until SIGINT or SIGTERM; SIGHUP is passed on."""
+        folder = tempfile.mkdtemp(prefix="postern-metrics-")
+        os.environ[METRICS_FOLDER] = folder
+        admin_server = make_server(make_admin(Metrics(), lambda: self._settings), self._settings.server, is_admin=True)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop, admin_server)
+        loop.add_signal_handler(signal.SIGHUP, self._pass_on, signal.SIGHUP)
+        self._processes = [self._start(data) for _ in range(self._settings.server.workers)]
+        try:
+            await asyncio.gather(admin_server.serve(sockets=[admin]), self._watch(data))
+        finally:
+            await asyncio.to_thread(self._wait)
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _start(self, data: socket.socket) -> SpawnProcess:
+        process = multiprocessing.get_context("spawn").Process(target=self._work, args=(data, *self._arguments))
+        process.start()
+        return process
+
+    async def _watch(self, data: socket.socket) -> None:
+        while not self._is_stopping:
+            await asyncio.sleep(WATCH_S)
+            for place, process in enumerate(self._processes):
+                if not process.is_alive() and not self._is_stopping:
+                    log("worker_died", pid=process.pid, exit_code=process.exitcode)
+                    forget_worker(process.pid)
+                    self._processes[place] = self._start(data)
+
+    def _stop(self, admin_server: QuietServer) -> None:
+        self._is_stopping = True
+        admin_server.should_exit = True
+        self._pass_on(signal.SIGTERM)
+
+    def _pass_on(self, number: signal.Signals) -> None:
+        for process in self._processes:
+            if process.is_alive() and process.pid is not None:
+                os.kill(process.pid, number)
+
+    def _wait(self) -> None:
+        for process in self._processes:
+            process.join(self._settings.server.shutdown_grace_s + 5)
+            if process.is_alive():
+                process.kill()
+                process.join()

@@ -1,0 +1,1 @@
+"""Training of the routers that `gateway.classify` serves: data, fit, figures, export. The extra `postern[train]`."""

@@ -1,0 +1,158 @@
+import asyncio
+import math
+import threading
+import time
+
+import pytest
+
+from gateway.classify.features import HEAD_CHARS, TAIL_CHARS
+from gateway.classify.guard import ON_LOOP_LIMIT_S, GuardedClassifier, time_worst_case, worst_case
+from gateway.schema.conversation import Conversation, Turn
+
+ASK = Conversation((Turn("user", "hi"),))
+
+
+class Stub:
+    name = "stub"
+    version = "1"
+
+    def __init__(self, answer=0.7):
+        self.answer = answer
+        self.gate = None
+        self.threads = []
+        self.asked = []
+
+    def score(self, conversation):
+        self.asked.append(conversation)
+        self.threads.append(threading.current_thread().name)
+        if self.gate is not None:
+            self.gate.wait(5)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+def quick(_):
+    return 0.0
+
+
+def slow(_):
+    return 1.0
+
+
+@pytest.fixture
+def guard():
+    made = []
+
+    def make(stub, measure, **options):
+        made.append((GuardedClassifier(stub, measure=measure, **options), stub))
+        return made[-1][0]
+
+    yield make
+    for guarded, stub in made:
+        if stub.gate is not None:
+            stub.gate.set()
+        guarded.close()
+
+
+async def test_a_quick_classifier_runs_on_the_loop(guard):
+    stub = Stub()
+    guarded = guard(stub, quick)
+    assert guarded.is_on_loop
+    assert await guarded.score(ASK) == 0.7
+    assert stub.threads == [threading.current_thread().name]
+
+
+async def test_a_slow_classifier_runs_in_its_own_thread(guard):
+    stub = Stub()
+    guarded = guard(stub, slow, timeout_s=5)
+    assert not guarded.is_on_loop
+    assert await guarded.score(ASK) == 0.7
+    assert stub.threads[0].startswith("classify")
+
+
+async def test_the_limit_is_where_the_loop_ends(guard):
+    assert not guard(Stub(), lambda _: ON_LOOP_LIMIT_S).is_on_loop
+    assert guard(Stub(), lambda _: ON_LOOP_LIMIT_S * 0.99).is_on_loop
+
+
+@pytest.mark.parametrize("measure", [quick, slow])
+@pytest.mark.parametrize("answer", [RuntimeError("broken"), math.nan, math.inf, -math.inf, "no number"])
+async def test_a_fault_or_a_score_that_is_no_number_is_none(guard, measure, answer):
+    assert await guard(Stub(answer), measure, timeout_s=5).score(ASK) is None
+
+
+def test_a_classifier_that_fails_its_warm_up_is_kept_off_the_loop():
+    guarded = GuardedClassifier(Stub(RuntimeError("cold")))
+    assert not guarded.is_on_loop
+    guarded.close()
+
+
+async def test_a_score_that_is_late_is_none(guard):
+    stub = Stub()
+    stub.gate = threading.Event()
+    guarded = guard(stub, slow, timeout_s=0.02)
+    started = time.perf_counter()
+    assert await guarded.score(ASK) is None
+    assert time.perf_counter() - started < 1
+
+
+async def test_a_full_queue_is_none_at_once_and_empties_again(guard):
+    stub = Stub()
+    stub.gate = threading.Event()
+    guarded = guard(stub, slow, timeout_s=5, max_waiting=2)
+    waiting = [asyncio.create_task(guarded.score(ASK)) for _ in range(2)]
+    await asyncio.sleep(0.01)
+    assert await guarded.score(ASK) is None
+    assert len(stub.asked) == 1
+    stub.gate.set()
+    assert await asyncio.gather(*waiting) == [0.7, 0.7]
+    assert await guarded.score(ASK) == 0.7
+
+
+async def test_a_timed_out_score_holds_its_place_until_it_ends(guard):
+    stub = Stub()
+    stub.gate = threading.Event()
+    guarded = guard(stub, slow, timeout_s=0.02, max_waiting=1)
+    assert await guarded.score(ASK) is None
+    assert await guarded.score(ASK) is None
+    assert len(stub.asked) == 1
+
+
+async def test_cancellation_passes_through(guard):
+    stub = Stub()
+    stub.gate = threading.Event()
+    task = asyncio.create_task(guard(stub, slow, timeout_s=5).score(ASK))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_after_close_there_is_no_score_and_no_slot_is_lost(guard):
+    guarded = guard(Stub(), slow, max_waiting=1)
+    guarded.close()
+    assert [await guarded.score(ASK) for _ in range(3)] == [None] * 3
+
+
+async def test_close_does_not_cancel_those_who_wait(guard):
+    stub = Stub()
+    stub.gate = threading.Event()
+    guarded = guard(stub, slow, timeout_s=5)
+    waiting = [asyncio.create_task(guarded.score(ASK)) for _ in range(2)]
+    await asyncio.sleep(0.01)
+    guarded.close()
+    stub.gate.set()
+    assert await asyncio.gather(*waiting) == [0.7, 0.7]
+
+
+def test_name_and_version_are_the_classifiers(guard):
+    guarded = guard(Stub(), quick)
+    assert (guarded.name, guarded.version) == ("stub", "1")
+
+
+def test_the_worst_case_is_a_longest_text_and_is_what_is_timed():
+    stub = Stub()
+    assert 0 <= time_worst_case(stub) < 0.1
+    assert set(stub.asked) == {worst_case()} or all(asked == worst_case() for asked in stub.asked)
+    assert len(worst_case().turns[0].text) == HEAD_CHARS + TAIL_CHARS
