@@ -121,8 +121,8 @@ Written by `router_models/train.py` on {manifest["date"]} from the figures it me
 **What it does.** Reads {manifest["features"]} numbers measured from a prompt's text (`gateway/classify/features.py`,
 version {manifest["feature_version"]}) and gives a score from 0 to 1. {manifest["score"]}
 
-**What it is.** `{fit.chosen}` behind a clipping scaler, with a rising calibration curve, in one ONNX file. Seed {fit.seed}.
-SHA-256 `{manifest["sha256"]}`.
+**What it is.** `{fit.chosen}` behind a clipping scaler, with a rising calibration curve, in one ONNX file.
+Seed {fit.seed}. SHA-256 `{manifest["sha256"]}`.
 
 ## Trained on
 
@@ -157,12 +157,13 @@ Candidates, by the mean of pooled and within-bench APGR:
 
 ## Limits
 
-- It sees the form of a prompt, not its truth: it tells kinds of task apart (chat, facts, code, proofs), and hardly tells
-  a hard question from an easy one of the same benchmark. Pooled, it is
+- It sees the form of a prompt, not its truth: it tells kinds of task apart (chat, facts, code, proofs), and hardly
+  tells a hard question from an easy one of the same benchmark. Pooled, it is
   {"better than" if beats_length else "no better than"} prompt length beyond the 95% interval.
 - Features and model were chosen on the same held-out benches, so the figures are a little too good.
 - The rows named `gsm8k` and `mmlu` are LLMRouter's tasks; by the account of the pool's publisher they share no question
-  with the benchmarks of those names. Their form is the same, so figures on those benchmarks are not wholly out of domain.
+  with the benchmarks of those names. Their form is the same, so those benchmarks are not wholly out of
+  domain.
 - The score is calibrated on this pool. {above_half:.1%} of its held-out prompts reach 0.5. Fixed thresholds don't
   travel: calibrate on your own traffic, or set `strong_share`. On this pool:
 
@@ -183,7 +184,7 @@ python -m router_models.train --data YOUR.jsonl --out router_models/artifacts/mi
 
 
 def write_artifact(out: Path, model: bytes, fit: Fit) -> None:
-    """Write the three files, each swapped in whole; the manifest last, so that its sha256 refuses a half-written mix."""
+    """Write the three files, each swapped in whole; the manifest last, so that its sha256 refuses a mix."""
     manifest = build_manifest(out.name, model, fit)
     out.mkdir(parents=True, exist_ok=True)
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"

@@ -103,8 +103,6 @@ def rank_held_out(candidate: Candidate, rows: Rows, seed: int) -> Floats:
     rank = np.zeros(len(rows.gap))
     for name in np.unique(rows.group):
         held = rows.group == name
-        if held.all():
-            raise DataError("one bench alone can't be held out: give examples with at least two values of `bench`")
         rank[held] = fit_ranker(candidate, rows, ~held, seed).predict(rows.features[held].astype(np.float64))
     return rank
 
@@ -148,6 +146,8 @@ def train(data: Path, out: Path, seed: int, progress: Progress = lambda _: None)
     Returns `out`. Raises DataError or ExportError; nothing is written unless the exported scores are the fitted ones.
     """
     pool, synthetic = load(data), write_prompts(seed)
+    if len({example.family for example in pool}) == 1:
+        raise DataError("one bench alone can't be held out: give examples with at least two values of `bench`")
     progress(f"{len(pool)} rows, {len(synthetic)} synthetic; {len(FEATURE_NAMES)} features")
     rows = gather(pool, synthetic)
     tried: dict[str, tuple[Report, Floats]] = {}

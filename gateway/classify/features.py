@@ -88,6 +88,8 @@ _UNSPACED_BYTES: Final = 512
 _FOLLOW_UPS: Final = frozenset(FOLLOW_UP_WORDS.lower().split())
 _UNSPACED_FOLLOW_UPS: Final = frozenset(UNSPACED_FOLLOW_UPS.split())
 
+# Not \W: Python counts the vowel signs of Indic scripts among it, which would cut their words.
+_PUNCTUATION: Final = re.compile("[!-&(-/:-@\\[-`{-~\u0964\u060c\u061f\u061b\u2026\u3001\u3002\uff01\uff0c\uff1f]+")
 _QUESTION_MARKS: Final = ("?", "\uff1f", "\u061f")
 _BULLET: Final = re.compile(rb"\n *(?:[-*]|\d+[.)]) ")
 _CODE_MARKS: Final = (b"```", b"def ", b"return ", b"();", b"==", b"->")
@@ -161,7 +163,7 @@ def text_features(text: str) -> NDArray[np.float32]:
     ]  # fmt: skip
     first = words[0] if words else b""
     ratios = [
-        min(kept_chars / (word_count + 1.0), 12.0), min(word_count / sentences, 40.0) / 10.0,
+        min(len(text) / (word_count + 1.0), 12.0), min(word_count / sentences, 40.0) / 10.0,
         len(distinct) / (len(words) + 1.0), float(text.rstrip().endswith(_QUESTION_MARKS)), of["upper"] / kept_chars,
         of["digit"] / kept_chars, of["operator"] / kept_chars, (of["backslash"] + of["dollar"]) / kept_chars,
         (of["cjk"] + of["indic"] + of["arabic_hebrew"] + of["greek_cyrillic"]) / kept_chars,
@@ -179,7 +181,7 @@ def is_follow_up(text: str) -> bool:
     lowered = text.lower()
     if lowered.translate(_UNSPACED_PUNCTUATION) in _UNSPACED_FOLLOW_UPS:
         return True
-    words = re.sub(r"[^\w']+", " ", lowered).split()
+    words = [word for word in _PUNCTUATION.sub(" ", lowered).split() if any(map(str.isalnum, word))]
     return len(words) <= FOLLOW_UP_MAX_WORDS and all(word in _FOLLOW_UPS for word in words)
 
 

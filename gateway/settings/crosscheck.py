@@ -109,7 +109,7 @@ def _check_routes(draft: Draft) -> Iterator[Fault]:
             yield Fault(path, "is named like a model", "rename one of the two: clients ask for either by its name")
         if route is not None:
             yield from _check_ladder(route, path)
-            yield from _check_policy(route, under(path, "policy"))
+            yield from _check_policy(route, draft.models or {}, under(path, "policy"))
             yield from _check_known(draft.models, route.models, under(path, "models"))
             yield from _check_known(draft.models, route.fallback, under(path, "fallback"))
 
@@ -128,7 +128,7 @@ def _check_known(known: Mapping[str, object] | None, names: tuple[str, ...], pat
             yield Fault(f"{path}[{index}]", "names no model of `models`", suggest(name, known))
 
 
-def _check_policy(route: RouteSettings, path: str) -> Iterator[Fault]:
+def _check_policy(route: RouteSettings, known: Mapping[str, object], path: str) -> Iterator[Fault]:
     model = route.policy.model
     if route.policy.kind is not PolicyKind.PINNED:
         if model is not None:
@@ -136,4 +136,5 @@ def _check_policy(route: RouteSettings, path: str) -> Iterator[Fault]:
     elif model is None:
         yield Fault(under(path, "model"), "is missing", "`kind: pinned` needs it: name one of the route's models")
     elif model not in route.models:
-        yield Fault(under(path, "model"), "is not one of the route's models", suggest(model, route.models))
+        choices = [name for name in route.models if name in known]  # the others may be anything, a secret too
+        yield Fault(under(path, "model"), "is not one of the route's models", suggest(model, choices))

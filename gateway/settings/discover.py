@@ -42,7 +42,9 @@ def is_simulated(settings: Settings) -> bool:
 
 
 def _serve(models: dict[str, ModelSettings]) -> Settings:
-    return Settings(models=models, routes={_ROUTE: RouteSettings(models=tuple(models))})
+    ladder = tuple(models)
+    fallback = ladder[::-1] if len(ladder) > 1 else ()
+    return Settings(models=models, routes={_ROUTE: RouteSettings(models=ladder, fallback=fallback)})
 
 
 def _find_local(probe: Probe) -> list[LocalModel]:

@@ -49,9 +49,6 @@ def _describe(info: inspect.Type) -> str:
     match info:
         case inspect.Metadata():
             told = _describe(info.type)
-        case inspect.UnionType():
-            arms = [_describe(arm) for arm in info.types if not isinstance(arm, inspect.NoneType)]
-            told = " or ".join([*arms, "null"])
         case inspect.EnumType():
             told = f"one of: {', '.join(list_choices(info.cls))}"
         case inspect.StrType() if info.pattern:

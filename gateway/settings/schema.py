@@ -16,12 +16,15 @@ def json_schema() -> dict[str, Any]:
         [Settings], schema_hook=_describe_secret, ref_template="#/$defs/{name}"
     )
     definitions[BackendKind.__name__]["enum"] = list_choices(BackendKind)
-    return {
+    schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Postern configuration",
         **root,
         "$defs": definitions,
     }
+    # Some defaults are still tuples and the like: once through JSON, everything is what a reader of the file gets.
+    decoded: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(schema))
+    return decoded
 
 
 def _describe_secret(kind: type) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def simulated_settings() -> Settings:
     """Return a small and a large simulated model behind the route `auto`, with the exact cache on."""
     return Settings(
         models={SMALL: _small(), LARGE: _large()},
-        routes={"auto": RouteSettings(models=(SMALL, LARGE))},
+        routes={"auto": RouteSettings(models=(SMALL, LARGE), fallback=(LARGE, SMALL))},
         cache=CacheSettings(exact=ExactCacheSettings()),
     )
 

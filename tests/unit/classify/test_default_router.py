@@ -1,5 +1,7 @@
 """What the router that ships must get right, whatever its figures."""
 
+# ruff: noqa: RUF001  # prompts in other scripts
+
 import json
 import statistics
 import time
@@ -13,8 +15,8 @@ from gateway.schema.conversation import Conversation, Turn
 FOLDER = Path(__file__).parents[3] / "router_models" / "artifacts" / "default"
 
 EASY = [
-    "hi", "thanks", "ok", "", "What is the capital of France?", "Translate 'good morning' to Spanish", "你好", "Guten Morgen",
-    "¿Cuál es la capital de Italia?", "Who wrote Hamlet?",
+    "hi", "thanks", "ok", "", "What is the capital of France?", "Translate 'good morning' to Spanish", "你好",
+    "Guten Morgen", "¿Cuál es la capital de Italia?", "Who wrote Hamlet?",
 ]  # fmt: skip
 HARD = [
     "Prove that there are infinitely many primes of the form 4k+3",

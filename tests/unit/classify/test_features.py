@@ -1,3 +1,5 @@
+# ruff: noqa: E501, RUF001  # prompts in other scripts
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -34,7 +36,9 @@ def test_every_str_has_a_finite_vector_of_the_same_shape(text):
     assert np.isfinite(features).all()
 
 
-@pytest.mark.parametrize("text", ["", "\ud800", "\x00" * 5000, "x" * 2_000_000, "👩‍👩‍👧" * 3000, "\u0130" * 10, "\n" * 9000])
+@pytest.mark.parametrize(
+    "text", ["", "\ud800", "\x00" * 5000, "x" * 2_000_000, "👩‍👩‍👧" * 3000, "\u0130" * 10, "\n" * 9000]
+)
 def test_odd_texts_have_finite_vectors(text):
     assert np.isfinite(text_features(text)).all()
 
@@ -70,7 +74,17 @@ def test_a_repeated_word_counts_once_for_its_topic():
 
 @pytest.mark.parametrize(
     "text",
-    ["Beweise, dass", "Démontrez que", "Demuestra que", "证明：存在", "証明せよ", "सिद्ध कीजिए", "أثبت أن", "докажите", "Prove que"],
+    [
+        "Beweise, dass",
+        "Démontrez que",
+        "Demuestra que",
+        "证明：存在",
+        "証明せよ",
+        "सिद्ध कीजिए",
+        "أثبت أن",
+        "докажите",
+        "Prove que",
+    ],
 )
 def test_a_proof_is_seen_in_many_languages(text):
     assert feature(text, "topic_proof") > 0

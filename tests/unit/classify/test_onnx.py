@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from onnx import TensorProto, helper
 
 from gateway.classify.onnx import ClassifierLoadError, OnnxClassifier
 from gateway.schema.conversation import Conversation, Turn
@@ -62,8 +63,6 @@ def test_a_file_that_is_no_model_is_refused(folder):
 
 
 def test_a_model_with_other_inputs_is_refused(folder):
-    from onnx import TensorProto, helper
-
     graph = helper.make_graph(
         [helper.make_node("Identity", ["x"], ["score"])],
         "other",

@@ -110,6 +110,8 @@ def test_there_are_four_examples():
 KEY = ("models", "strong", "api_key")
 POLICY = ("routes", "auto", "policy")
 CLIENT = ("keys", "clients", "alice")
+CLIENT_B = "keys.clients.b.sha256"
+CLIENT_MIN = "keys.clients.alice.threshold_min"
 URLS = ("models", "strong", "urls")
 NOT_YET = "is not available yet"
 
@@ -144,7 +146,7 @@ NOT_YET = "is not available yet"
         (("server", 7), 1, "server.7", "is no name", "in quotes"),
         # references
         (KEY, "${NO_SUCH}", "models.strong.api_key", "environment variable NO_SUCH is not set", "set NO_SUCH"),
-        (KEY, "${file:/no/such}", "models.strong.api_key", "'/no/such' cannot be used: No such file", "small text file"),
+        (KEY, "${file:/no/such}", "models.strong.api_key", "'/no/such' cannot be used: No such file", "small"),
         (KEY, "${file:a\0b}", "models.strong.api_key", "cannot be used", "small text file"),
         (KEY, "${}", "models.strong.api_key", "malformed", "$$ for a dollar"),
         (KEY, "${file:}", "models.strong.api_key", "malformed", "${file:PATH}"),
@@ -175,7 +177,7 @@ NOT_YET = "is not available yet"
         (("models", "x" * 129), {"backend": "simulated"}, "models." + "x" * 128 + "…", "is no name", "128"),
         (("keys", "clients", "a\tb"), {"sha256": HASH}, "keys.clients.'a\\tb'", "is no name", "printable"),
         (POLICY, {"kind": "pinned"}, "routes.auto.policy.model", "is missing", "name one"),
-        (POLICY, {"kind": "pinned", "model": "wek"}, "routes.auto.policy.model", "not one of the route's", "mean weak?"),
+        (POLICY, {"kind": "pinned", "model": "wek"}, "routes.auto.policy.model", "is not one of", "mean weak?"),
         (POLICY, {"model": "weak"}, "routes.auto.policy.model", "for `kind: pinned` only", "leave it out"),
         # models
         (URLS, [], "models.strong.urls", "has no url", "add one"),
@@ -192,10 +194,10 @@ NOT_YET = "is not available yet"
         (("redis",), {"url": "redis://"}, "redis.url", "has no host", "redis://HOST"),
         (("redis",), {"url": "redis://["}, "redis.url", "is not a url", "redis://HOST"),
         (("keys",), {"required": True}, "keys.clients", "there is none", "postern keys create"),
-        (("keys", "clients"), {"a": {"sha256": HASH}, "b": {"sha256": HASH}}, "keys.clients.b.sha256", "clients.a's", "own"),
-        (CLIENT, {"sha256": HASH, "threshold_min": 0.9, "threshold_max": 0.1}, "keys.clients.alice.threshold_min", "above", "swap"),
-        (CLIENT, {"sha256": HASH, "threshold_min": None}, "keys.clients.alice.threshold_min", "is null", "both"),
-        (CLIENT, {"sha256": HASH, "threshold_max": None}, "keys.clients.alice.threshold_min", "is null", "both"),
+        (("keys", "clients"), {"a": {"sha256": HASH}, "b": {"sha256": HASH}}, CLIENT_B, "clients.a's", "own"),
+        (CLIENT, {"sha256": HASH, "threshold_min": 0.9, "threshold_max": 0.1}, CLIENT_MIN, "above", "swap"),
+        (CLIENT, {"sha256": HASH, "threshold_min": None}, CLIENT_MIN, "is null", "both"),
+        (CLIENT, {"sha256": HASH, "threshold_max": None}, CLIENT_MIN, "is null", "both"),
     ],
 )  # fmt: skip
 def test_a_fault_names_the_path_what_is_wrong_and_what_would_be_right(path, value, where, problem, remedy):

@@ -1,0 +1,62 @@
+# Postern. `make demo` and `make test` work on a fresh machine with Python 3.11 or newer and nothing else.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --no-header --quiet
+
+.PHONY: help demo run test check format bench lock components clean
+
+help:  ## show this
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+# A stamp a lock: an environment is made once, and again when what it is made from changes.
+$(VENV)/.serve: locks/serve.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Postern needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 1; }
+	@test -x $(BIN)/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing from locks/serve.txt"
+	@$(PIP) --require-hashes -r locks/serve.txt
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: locks/dev.txt $(VENV)/.serve
+	@echo "installing from locks/dev.txt"
+	@$(PIP) --require-hashes -r locks/dev.txt
+	@touch $@
+
+demo: $(VENV)/.serve  ## send the bundled prompts through a gateway and show what routing saves
+	@$(BIN)/python deploy/demo/demo.py
+
+run: $(VENV)/.serve  ## serve: OpenAI, Ollama or vLLM where they are at hand, else simulated models
+	@$(BIN)/postern serve
+
+components: $(VENV)/.dev
+	@$(BIN)/python tests/components.py
+
+test: $(VENV)/.dev components  ## run every test, with a real Redis and the official clients
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+check: $(VENV)/.dev  ## formatter, linter, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(VENV)/.dev  ## format, and mend what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev  ## CPU a request against a bare nginx, in turns
+	@$(BIN)/python loadtests/bench.py
+
+lock: $(VENV)/.dev  ## write the locks anew from pyproject.toml
+	@$(PIP) uv
+	$(COMPILE) --group build -o locks/serve.txt
+	$(COMPILE) --group build --extra train -c locks/serve.txt -o locks/train.txt
+	$(COMPILE) --group dev --extra train -c locks/train.txt -o locks/dev.txt
+
+clean:  ## remove what was made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache tests/api/js/node_modules

@@ -1,0 +1,37 @@
+"""Install what the tests need beside Python: Debian packages when root, otherwise say which.
+
+Run by `make test`. With CI=true a missing component is a failure.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+
+COMPONENTS = {"redis-server": "redis-server", "node": "nodejs", "npm": "npm"}
+
+
+def main() -> int:
+    """Return the exit status: 0 when everything is there, or may be missing."""
+    missing = {package for command, package in COMPONENTS.items() if shutil.which(command) is None}
+    if missing and os.geteuid() == 0 and shutil.which("apt-get"):
+        install(missing)
+        missing = {package for command, package in COMPONENTS.items() if shutil.which(command) is None}
+    if not missing:
+        return 0
+    print(f"missing: {' '.join(sorted(missing))}; install: apt-get install {' '.join(sorted(missing))}")
+    if os.environ.get("CI") == "true":
+        return 1
+    print("the tests that need them are skipped")
+    return 0
+
+
+def install(packages: set[str]) -> None:
+    """Install Debian packages; a server that they bring is not started (tests start their own)."""
+    quiet = {"stdout": subprocess.DEVNULL, "env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}}
+    subprocess.run(["apt-get", "update", "-qq"], check=False, **quiet)
+    subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages], check=False, **quiet)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
