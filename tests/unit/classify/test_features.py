@@ -104,7 +104,7 @@ def test_text_without_spaces_has_more_words_than_one():
 
 @pytest.mark.parametrize(
     "text",
-    ["yes, go on", "Yes.", "continue", "and why?", "ok", "go ahead", "好的，请继续", "はい、続けて", "ja, weiter", "oui, continue",
+    ["yes, go on", "Yes.", "continue", "and why?", "thanks, go on", "ok", "go ahead", "好的，请继续", "はい、続けて", "ja, weiter", "oui, continue",
      "sí, continúa", "👍", "", "हाँ, जारी रखो", "نعم استمر"],
 )  # fmt: skip
 def test_nods_are_follow_ups(text):
@@ -112,7 +112,17 @@ def test_nods_are_follow_ups(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["yes, prove it", "why is the sky blue?", "continue " * 9, "hi", "你好", "What is the capital of France?"]
+    "text",
+    [
+        "yes, prove it",
+        "why is the sky blue?",
+        "continue " * 9,
+        "thanks",
+        "Thank you!",
+        "hi",
+        "你好",
+        "What is the capital of France?",
+    ],
 )
 def test_what_carries_a_task_is_no_follow_up(text):
     assert not is_follow_up(text)

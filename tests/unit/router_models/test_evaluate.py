@@ -61,6 +61,11 @@ def test_cpt_is_the_first_share_that_reaches_the_level():
     assert cpt(np.array([2.0, 1.0]), np.array([1.5, -0.5]), 0.75) == pytest.approx(0.25)
 
 
+def test_no_calls_reach_nothing_and_more_than_the_gap_is_never_reached():
+    assert cpt(BEST, GAP, 0.0) == 0.0
+    assert cpt(BEST, GAP, 1.1) == 1.0
+
+
 def test_weights_count_as_copies():
     copied = apgr(np.array([0.9, 0.9, 0.2, 0.1]), np.array([1.0, 1.0, 0.0, 0.5]))
     assert apgr(np.array([0.9, 0.2, 0.1]), np.array([1.0, 0.0, 0.5]), np.array([2.0, 1.0, 1.0])) == pytest.approx(
