@@ -24,8 +24,11 @@ class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     )
     threshold: Annotated[
         Share,
-        Meta(description="Scores from here on go to the strongest model. Default 0.5: better more likely than not."),
-    ] = 0.5
+        Meta(
+            description="Win rate from which the strongest model serves, 0 to 1. Default 0.3: with the router that "
+            "ships, 28 % of its held-out prompts go to the strong side; at 0.5, 1.5 %."
+        ),
+    ] = 0.3
     router: Annotated[str, Meta(description="The router model that scores prompts. Default: the one that ships.")] = (
         "default"
     )
@@ -41,7 +44,7 @@ class RouteSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A ladder of models, weakest first, and what to try when the chosen one fails."""
 
     models: Annotated[tuple[str, ...], Meta(description="Names from `models`, weakest first; at least one.")]
-    policy: Annotated[PolicySettings, Meta(description="How to choose. Default: complexity at 0.5.")] = PolicySettings()
+    policy: Annotated[PolicySettings, Meta(description="How to choose. Default: complexity at 0.3.")] = PolicySettings()
     fallback: Annotated[
         tuple[str, ...],
         Meta(description="What to try, in order, when the chosen model fails. Default none: the error is told."),
