@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import socket
 import sys
 from collections.abc import Callable, Coroutine
@@ -26,12 +27,15 @@ from gateway.process import Process
 from gateway.settings.discover import discover_settings, is_simulated
 from gateway.settings.faults import SettingsError
 from gateway.settings.load import load_settings
+from gateway.settings.names import is_name
 from gateway.settings.root import Settings
 from gateway.settings.schema import json_schema
 from gateway.telemetry.logs import log, set_up_logs
 from gateway.workers import Workers
 
 LATER = ("train", "calibrate", "adapt", "evaluate", "usage")
+# A name with a hyphen is a text in YAML whatever its letters; others (yes, null, 123) may not be, and get quotes.
+PLAIN_YAML = re.compile(r"[a-z]+(-[a-z0-9]+)+")
 CONFIG = click.Path(dir_okay=False, path_type=Path)
 
 Overrides = dict[str, str | int]
@@ -193,8 +197,11 @@ def keys() -> None:
 @click.argument("name")
 def create(name: str) -> None:
     """Make a key for client NAME: shown once, with what belongs in the configuration."""
+    if not is_name(name):
+        _fail(f"{name!r} is no name for a client: take printable characters without spaces, 128 at most")
     key = create_key()
-    click.echo(f"# The key, shown only now:\n# {key}\nkeys:\n  clients:\n    {name}: {{sha256: {hash_key(key)}}}")
+    quoted = name if PLAIN_YAML.fullmatch(name) else msgspec.json.encode(name).decode()
+    click.echo(f"# The key, shown only now:\n# {key}\nkeys:\n  clients:\n    {quoted}: {{sha256: {hash_key(key)}}}")
 
 
 @keys.command("list")

@@ -24,6 +24,7 @@ from gateway.classify.absent import AbsentClassifier
 from gateway.classify.guard import GuardedClassifier
 from gateway.classify.onnx import ClassifierLoadError, OnnxClassifier
 from gateway.core.context import RequestContext
+from gateway.core.errors import internal_error
 from gateway.limits.in_flight import InFlight
 from gateway.pipeline import Parts, Pipeline
 from gateway.routing.routes import build_routes
@@ -33,7 +34,7 @@ from gateway.settings.routes import PolicyKind
 from gateway.stores.memory import MemoryStore
 from gateway.stores.redis_store import RedisStore
 from gateway.stores.store import Store
-from gateway.telemetry.logs import log, log_request
+from gateway.telemetry.logs import log, log_failure, log_request
 from gateway.telemetry.metrics import Metrics, merged_registry, render
 
 ROUTERS = Path(__file__).parent.parent / "router_models" / "artifacts"
@@ -131,7 +132,11 @@ class Factory:
         return ExactCache(self._store, exact, lambda: self._count_fail_open("cache"))
 
     def _record(self, ctx: RequestContext) -> None:
-        self.metrics.record(ctx)
+        try:
+            self.metrics.record(ctx)
+        except Exception as exc:  # noqa: BLE001 - metrics fail open: an answer that was given stays given
+            self._count_fail_open("metrics")
+            log_failure(internal_error(exc))
         log_request(ctx)
 
     def _tracker(self, model: str) -> Callable[[int], None]:
@@ -154,7 +159,7 @@ class Factory:
 
 def make_data_app(live: Live) -> AsgiApp:
     """Return the data port's application."""
-    cold = make_app([*model_handlers(live), *route_handlers(live), *health_handlers(live), *feedback_handlers()])
+    cold = make_app([*model_handlers(live), *route_handlers(live), *health_handlers(live), *feedback_handlers(live)])
     return Front(live, cold)
 
 

@@ -11,7 +11,7 @@ from gateway.app import ROUTERS, SCORED, Factory
 from gateway.classify.guard import Classifier
 from gateway.classify.onnx import ClassifierLoadError, OnnxClassifier
 from gateway.core.context import RequestContext
-from gateway.core.errors import PosternError
+from gateway.core.errors import InvalidValueError, PosternError
 from gateway.schema.conversation import Conversation, Turn
 from gateway.schema.request import Operation, Request
 from gateway.settings.root import Settings
@@ -23,7 +23,9 @@ class PromptClient:
     """A client that asks one prompt of one route, and only wants to know what would happen."""
 
     def __init__(self, route: str, prompt: str) -> None:
-        self._body = msgspec.json.encode({"model": route, "messages": [{"role": "user", "content": prompt}]})
+        # A command line may hold bytes that are no UTF-8, which Python hands on as lone surrogates.
+        texts = [text.encode("utf-8", "replace").decode() for text in (route, prompt)]
+        self._body = msgspec.json.encode({"model": texts[0], "messages": [{"role": "user", "content": texts[1]}]})
 
     async def receive(self, ctx: RequestContext) -> Request:
         """Return the request."""
@@ -75,12 +77,14 @@ def score_lines(classifier: Classifier, lines: Iterable[str]) -> Iterator[Scored
     for line in lines:
         try:
             yield ScoredLine(classifier.score(_conversation_of(line)))
-        except (msgspec.DecodeError, PosternError) as exc:
+        except (msgspec.DecodeError, RecursionError, PosternError) as exc:
             yield ScoredLine(None, f"no prompt or messages: {exc}")
 
 
 def _conversation_of(line: str) -> Conversation:
     row = _line.decode(line.encode("utf-8", "replace"))
+    if row.messages is None and row.prompt is None:
+        raise InvalidValueError("the line has neither.")
     if row.messages is None:
         return Conversation((Turn("user", row.prompt or ""),))
     body = msgspec.json.encode({"model": "auto", "messages": row.messages})

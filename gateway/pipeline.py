@@ -5,6 +5,7 @@ neither HTTP nor Redis nor any model: what it is built of is handed to it by `ap
 """
 
 import asyncio
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -73,9 +74,12 @@ class Pipeline:
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
+        # All that began here. `parts.in_flight` takes a request in only once its whole body has come.
+        self._under_way = InFlight(sys.maxsize)
 
     async def walk(self, ctx: RequestContext, client: Client) -> None:
         """Take one request from its first byte to its account. Raises nothing but CancelledError."""
+        self._under_way.enter()
         try:
             self.identify(ctx)
             route = await self.receive(ctx, client)
@@ -93,6 +97,7 @@ class Pipeline:
         except Exception as exc:  # noqa: BLE001 - the edge: whatever it is, the client gets an answer and the log the cause
             await self._fail(ctx, client, internal_error(exc))
         finally:
+            self._under_way.leave()
             self.settle(ctx)
 
     async def refuse(self, ctx: RequestContext, client: Client, error: PosternError) -> None:
@@ -104,10 +109,14 @@ class Pipeline:
 
     async def judge(self, ctx: RequestContext, client: Client) -> Decision:
         """Take the walk only as far as the decision; no model is called. Raises PosternError."""
-        self.identify(ctx)
-        route = await self.receive(ctx, client)
-        await self.classify(ctx, route)
-        self.choose(ctx, route)
+        self._under_way.enter()
+        try:
+            self.identify(ctx)
+            route = await self.receive(ctx, client)
+            await self.classify(ctx, route)
+            self.choose(ctx, route)
+        finally:
+            self._under_way.leave()
         return ctx.decided
 
     def identify(self, ctx: RequestContext) -> None:
@@ -269,6 +278,10 @@ class Pipeline:
             ctx.last_token_s = ctx.stopwatch.elapsed_s()
             ctx.usage = tap.usage_or_estimate(ctx.prompt_tokens)
         await client.end()
+
+    async def wait_ended(self) -> None:
+        """Return once every request that began here has ended, those still sending their bodies too."""
+        await self._under_way.wait_empty()
 
     async def close(self) -> None:
         """Let go of upstreams and classifiers; nothing may be in flight any more."""

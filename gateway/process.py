@@ -1,6 +1,7 @@
 """The life of one serving process: start, reload, drain, stop. Knows signals and files, not requests."""
 
 import asyncio
+import multiprocessing
 import signal
 import socket
 from collections.abc import Callable
@@ -43,8 +44,14 @@ class Process:
             self._servers.append(make_server(admin_app, server, is_admin=True))
             sockets.append(admin)
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGTERM, self.stop)
+        if admin is None:
+            # A worker: the terminal sends its Ctrl-C to the parent too, which passes it on as SIGTERM. Two would mean
+            # "at once".
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            self._watch_parent()
+        else:
+            loop.add_signal_handler(signal.SIGINT, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         watcher = asyncio.create_task(self._watch())
         try:
@@ -64,7 +71,12 @@ class Process:
         log("stopping")
 
     def reload(self) -> None:
-        """Validate the configuration anew, then swap it whole; keep the old one on any fault."""
+        """Validate the configuration anew, then swap it whole; keep the old one on any fault.
+
+        One that drains keeps what it has: a new pipeline would take requests again.
+        """
+        if self._live.is_draining:
+            return
         try:
             settings = self._load()
             pipeline = self._factory.build(settings, is_strict=True)
@@ -78,6 +90,20 @@ class Process:
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
         log("reloaded", routes=len(settings.routes), models=len(settings.models))
+
+    def _watch_parent(self) -> None:
+        """Stop when the parent dies: nobody would ever stop or restart an orphan, and it keeps the port taken."""
+        parent = multiprocessing.parent_process()
+        if parent is None:
+            return
+        loop, sentinel = asyncio.get_running_loop(), parent.sentinel
+
+        def stop() -> None:
+            loop.remove_reader(sentinel)
+            log("parent_died")
+            self.stop()
+
+        loop.add_reader(sentinel, stop)
 
     async def _watch(self) -> None:
         seen = _mark(self._watched)
@@ -109,5 +135,5 @@ def _mark(path: Path | None) -> tuple[int, int, int] | None:
 
 async def _retire(pipeline: Pipeline) -> None:
     """Close a pipeline once the last request that began with it has ended."""
-    await pipeline.parts.in_flight.wait_empty()
+    await pipeline.wait_ended()
     await pipeline.close()

@@ -5,11 +5,13 @@ better default.
 """
 
 import asyncio
+import importlib
 import multiprocessing
 import os
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 from collections.abc import Callable
 from multiprocessing.context import SpawnProcess
@@ -32,7 +34,7 @@ class Workers:
 
     def __init__(self, settings: Settings, work: Work, arguments: tuple[object, ...]) -> None:
         self._settings = settings
-        self._work = work
+        self._work = _importable(work)
         self._arguments = arguments
         self._processes: list[SpawnProcess] = []
         self._is_stopping = False
@@ -44,7 +46,7 @@ class Workers:
         admin_server = make_server(make_admin(Metrics(), lambda: self._settings), self._settings.server, is_admin=True)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stop, admin_server)
+            loop.add_signal_handler(number, self._stop, admin_server, data)
         loop.add_signal_handler(signal.SIGHUP, self._pass_on, signal.SIGHUP)
         self._processes = [self._start(data) for _ in range(self._settings.server.workers)]
         try:
@@ -67,8 +69,10 @@ class Workers:
                     forget_worker(process.pid)
                     self._processes[place] = self._start(data)
 
-    def _stop(self, admin_server: QuietServer) -> None:
+    def _stop(self, admin_server: QuietServer, data: socket.socket) -> None:
         self._is_stopping = True
+        # The workers close theirs, but while this one is open the kernel takes connections that nobody will serve.
+        data.close()
         admin_server.should_exit = True
         self._pass_on(signal.SIGTERM)
 
@@ -83,3 +87,12 @@ class Workers:
             if process.is_alive():
                 process.kill()
                 process.join()
+
+
+def _importable(work: Work) -> Work:
+    """Return a function under a name that a spawned process can import: `python -m` calls its module `__main__`."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if work.__module__ != "__main__" or spec is None:
+        return work
+    found: Work = getattr(importlib.import_module(spec.name), work.__name__)
+    return found

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from gateway.core.context import Bill, RequestContext, Usage
 from gateway.settings.models import EnergySettings, ModelSettings, PriceSettings
 
-PER_MILLION = 1e-6
-PER_THOUSAND = 1e-3
+# Divisors, not factors: 1e6 is exact in binary, 1e-6 is not, and clients see the difference (0.00019999999999999998).
+MILLION = 1e6
+THOUSAND = 1e3
 
 
 def cost_usd(usage: Usage, price: PriceSettings) -> float:
@@ -15,14 +16,14 @@ def cost_usd(usage: Usage, price: PriceSettings) -> float:
     fresh_tokens = usage.prompt_tokens - usage.cached_tokens
     return (
         fresh_tokens * price.input + usage.cached_tokens * cached_price + usage.completion_tokens * price.output
-    ) * PER_MILLION
+    ) / MILLION
 
 
 def energy_wh(usage: Usage, energy: EnergySettings | None) -> float:
     """Return Wh for a usage; 0 where the model's energy is not known."""
     if energy is None:
         return 0.0
-    return (usage.prompt_tokens * energy.input + usage.completion_tokens * energy.output) * PER_THOUSAND
+    return (usage.prompt_tokens * energy.input + usage.completion_tokens * energy.output) / THOUSAND
 
 
 def make_bill(usage: Usage, served: ModelSettings, strongest: ModelSettings, *, pays: bool = True) -> Bill:

@@ -6,8 +6,8 @@ import msgspec
 
 from gateway.core.context import Usage
 from gateway.core.tokens import CHARACTERS_PER_TOKEN
-from gateway.schema.response import Answer, WireUsage, decode_answer
-from gateway.schema.sse import data_of, events_in
+from gateway.schema.response import Answer, decode_answer, decode_usage
+from gateway.schema.sse import data_of, event_of, events_in
 
 CostOf = Callable[[Usage], float]
 """USD that a usage costs this client."""
@@ -16,8 +16,9 @@ MAX_TOKENS = 2**40
 """A count above this is a lie; counters must not be poisoned by one answer."""
 
 
-def usage_of(wire: WireUsage | None) -> Usage | None:
-    """Return a usage in which every count is sane, or None where there is none to trust."""
+def usage_of(answer: Answer) -> Usage | None:
+    """Return the usage that an answer tells, if every count in it is sane; None where there is none to trust."""
+    wire = decode_usage(answer.usage)
     if wire is None or wire.prompt_tokens is None:
         return None
     prompt, completion = wire.prompt_tokens, wire.completion_tokens or 0
@@ -30,9 +31,7 @@ def usage_of(wire: WireUsage | None) -> Usage | None:
 
 def usage_of_body(body: bytes, prompt_tokens: int) -> Usage:
     """Return the usage that a whole body tells; else an estimate from the prompt's estimate and the body's length."""
-    return usage_of(decode_answer(body).usage) or Usage(
-        prompt_tokens, len(body) // CHARACTERS_PER_TOKEN, is_estimated=True
-    )
+    return usage_of(decode_answer(body)) or Usage(prompt_tokens, len(body) // CHARACTERS_PER_TOKEN, is_estimated=True)
 
 
 class UsageTap:
@@ -52,7 +51,7 @@ class UsageTap:
 
     def pass_on(self, block: bytes) -> bytes:
         """Return what the client may see of a block of whole events."""
-        self.chunk_count += block.count(b"data:")
+        self.chunk_count += block.startswith(b"data:") + block.count(b"\ndata:")
         if b'"usage"' not in block:
             return block
         return b"".join(self._pass_event(event) for event in events_in(block))
@@ -72,7 +71,7 @@ class UsageTap:
             return event
         if "usage" not in fields:
             return event
-        found = usage_of(answer.usage)
+        found = usage_of(answer)
         self.usage = found or self.usage
         return self._reshape(event, answer, fields, found)
 
@@ -87,4 +86,4 @@ class UsageTap:
             return b""
         else:
             del fields["usage"]
-        return b"data: " + msgspec.json.encode(fields) + b"\n\n"
+        return event_of(fields)

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -11,6 +12,11 @@ from gateway.core.errors import BodyTimeoutError, BodyTooLargeError, InvalidJson
 from gateway.schema.request import Operation, Request, decode_request
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+LINGER_S = 2.0
+"""How long a client that was refused may go on sending, unheard: 10 MiB over 40 Mbit/s."""
+LINGER_IDLE_S = 0.5
+"""How long nothing may come of what it sends: longer than a round trip around the world."""
 
 _FIELD = re.compile(r"^(?P<problem>.*?) - at `\$\.?(?P<path>.*)`$", re.DOTALL)
 _REQUIRED = re.compile(r"missing required field `(?P<name>[^`]+)`")
@@ -48,6 +54,22 @@ async def _read_at_most(receive: Receive, max_bytes: int) -> bytes:
         parts.append(part)
         if not message.get("more_body", False):
             return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def drain(receive: Receive, timeout_s: float = LINGER_S) -> bool:
+    """Read the rest of a body that is answered unread, and throw it away; return whether its end came in time.
+
+    Closing a connection with bytes unread resets it, and the client loses the answer (RFC 9112, 9.6). With 0 s only
+    what has come already is read.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            has_more = True
+            while has_more:
+                async with asyncio.timeout(LINGER_IDLE_S):
+                    has_more = (await receive()).get("more_body", False)
+            return True
+    return False
 
 
 def _too_large(max_bytes: int) -> BodyTooLargeError:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from typing import Any
 
-from gateway.api.body import Receive, decode_body, read_body
+from gateway.api.body import Receive, decode_body, drain, read_body
 from gateway.api.errors import error_body, error_bytes, error_headers
 from gateway.api.headers import RawHeaders, response_headers
 from gateway.core.context import RequestContext
@@ -44,6 +44,7 @@ class AsgiClient:
         self._watcher: asyncio.Task[None] | None = None
         self._has_begun = False
         self._has_ended = False
+        self._is_lingering = False
         self.extra_headers: RawHeaders = []
         self.has_gone = False
 
@@ -97,11 +98,14 @@ class AsgiClient:
     async def _refuse(self, ctx: RequestContext, error: PosternError) -> None:
         body = error_bytes(error)
         headers = [*response_headers(ctx), *error_headers(error), JSON, (b"content-length", b"%d" % len(body))]
-        if self._watcher is None:
-            # Part of the body may still be on its way; it must not be taken for the next request.
-            headers.append((b"connection", b"close"))
-        await self._start(error.status, headers)
-        await self._finish(body)
+        if self._watcher is not None or await drain(self._receive, 0):
+            await self._start(error.status, headers)
+            await self._finish(body)
+            return
+        # Part of the body may still be on its way; it must not be taken for the next request.
+        await self._start(error.status, [*headers, (b"connection", b"close")])
+        await self.send(body)
+        self._is_lingering = True
 
     async def _start(self, status: int, headers: RawHeaders) -> None:
         self._has_begun = True
@@ -114,7 +118,10 @@ class AsgiClient:
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
     async def close(self) -> None:
-        """Stop watching."""
+        """Stop watching; let a client whose body was refused finish sending it."""
+        if self._is_lingering:
+            await drain(self._receive)
+            await self._finish(b"")
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.wait({self._watcher})

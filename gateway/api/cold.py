@@ -9,6 +9,8 @@ from litestar.exceptions import NotFoundException as LitestarNotFoundException
 from litestar.handlers import HTTPRouteHandler
 
 from gateway.api.errors import error_bytes, error_headers
+from gateway.api.headers import read_headers, wishes_of
+from gateway.api.live import Live
 from gateway.core.errors import InvalidRequestError, MethodError, NotFoundError, PosternError, internal_error
 from gateway.telemetry.logs import log_failure
 
@@ -31,6 +33,11 @@ def json_response(body: bytes, status: int = 200, headers: dict[str, str] | None
     return Response(body, status_code=status, media_type=JSON, headers=headers)
 
 
+def identify(live: Live, request: AnyRequest) -> None:
+    """Find out who is calling. Raises AuthenticationError where a key is required, and InvalidValueError."""
+    live.pipeline.parts.keys.identify(wishes_of(read_headers(request.scope["headers"])))
+
+
 def _tell(_: AnyRequest, error: PosternError) -> Response[bytes]:
     headers = {name.decode(): value.decode() for name, value in error_headers(error)}
     return json_response(error_bytes(error), error.status, headers)
@@ -40,7 +47,9 @@ def _tell_http(request: AnyRequest, exc: HTTPException) -> Response[bytes]:
     if isinstance(exc, LitestarNotFoundException):
         return _tell(request, NotFoundError("There is nothing at this path."))
     if isinstance(exc, MethodNotAllowedException):
-        return _tell(request, MethodError("This path has other methods."))
+        response = _tell(request, MethodError("This path has other methods."))
+        response.headers.update(exc.headers or {})  # `allow`
+        return response
     if exc.status_code >= 500:
         return _tell_internal(request, exc)
     error = InvalidRequestError("The request can't be read.")

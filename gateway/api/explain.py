@@ -100,6 +100,6 @@ def route_handlers(live: Live) -> list[HTTPRouteHandler]:
             raise BodyTimeoutError("The client went away.") from None
         finally:
             await client.close()
-        return json_response(msgspec.json.encode(explanation), headers={"x-request-id": ctx.request_id})
+        return json_response(msgspec.json.encode(explanation))
 
     return [explain_route]

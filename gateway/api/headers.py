@@ -48,7 +48,7 @@ def _threshold(value: str | None) -> float | None:
         threshold = float(value)
     except ValueError:
         threshold = -1.0
-    if not 0 <= threshold <= 1:
+    if not 0 <= threshold <= 1 or "_" in value:  # Python reads `0_1` as 1
         raise InvalidValueError("x-postern-threshold is a number from 0 to 1.", param="x-postern-threshold")
     return threshold
 

@@ -3,9 +3,9 @@
 import msgspec
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 
-from gateway.api.cold import AnyRequest, json_response
-from gateway.api.headers import read_headers, wishes_of
+from gateway.api.cold import AnyRequest, identify, json_response
 from gateway.api.live import Live
 from gateway.core.errors import ModelNotFoundError
 from gateway.settings.models import BackendKind
@@ -19,23 +19,19 @@ def model_handlers(live: Live) -> list[HTTPRouteHandler]:
 
     @get("/v1/models", sync_to_thread=False)
     def list_models(request: AnyRequest) -> Response[bytes]:
-        _identify(live, request)
+        identify(live, request)
         return json_response(msgspec.json.encode({"object": "list", "data": list(_cards(live.settings).values())}))
 
     # A path, as names like `meta-llama/Llama-3` hold slashes.
     @get("/v1/models/{model_id:path}", sync_to_thread=False)
-    def show_model(request: AnyRequest, model_id: str) -> Response[bytes]:
-        _identify(live, request)
+    def show_model(request: AnyRequest, model_id: FromPath[str]) -> Response[bytes]:
+        identify(live, request)
         card = _cards(live.settings).get(model_id.removeprefix("/"))
         if card is None:
             raise ModelNotFoundError("There is no such model here. `GET /v1/models` lists all.", param="model")
         return json_response(msgspec.json.encode(card))
 
     return [list_models, show_model]
-
-
-def _identify(live: Live, request: AnyRequest) -> None:
-    live.pipeline.parts.keys.identify(wishes_of(read_headers(request.scope["headers"])))
 
 
 def _cards(settings: Settings) -> dict[str, dict[str, object]]:

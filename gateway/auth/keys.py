@@ -4,12 +4,14 @@ import hashlib
 import hmac
 import secrets
 
-from gateway.core.context import Caller, Wishes
+from gateway.core.context import Caller, Tier, Wishes
 from gateway.core.errors import AuthenticationError, ForbiddenError
 from gateway.settings.service import ClientKeySettings, KeysSettings
 
 KEY_PREFIX = "pk-postern-"
 ANONYMOUS = "anonymous"
+
+_THRESHOLD_OF: dict[Tier | None, float] = {Tier.STRONG: 0.0, Tier.WEAK: 1.0}
 
 
 def create_key() -> str:
@@ -34,7 +36,7 @@ class KeyRing:
 
         Raises:
             AuthenticationError: keys are required, and this one is missing or unknown.
-            ForbiddenError: the key may not ask for the threshold it asks for.
+            ForbiddenError: the key may not ask for the threshold or the tier it asks for.
         """
         digest = hash_key(wishes.bearer) if wishes.bearer else ""
         found = self._by_hash.get(digest)
@@ -60,12 +62,20 @@ def _caller_of(name: str, client: ClientKeySettings) -> Caller:
 
 
 def _check_threshold(caller: Caller, wishes: Wishes) -> None:
-    if wishes.threshold is None:
-        return
+    """Hold a caller to its bounds. A forced tier is a threshold too: strong is 0, weak is 1."""
+    asked = {"x-postern-threshold": wishes.threshold, "x-postern-tier": _THRESHOLD_OF.get(wishes.tier)}
+    for header, threshold in asked.items():
+        if threshold is not None and not _is_within(caller, threshold):
+            raise ForbiddenError(f"This key may set {header} {_bounds_of(caller)}.", param=header)
+
+
+def _is_within(caller: Caller, threshold: float) -> bool:
     if caller.threshold_min is None or caller.threshold_max is None:
-        raise ForbiddenError("This key may not set x-postern-threshold.", param="x-postern-threshold")
-    if not caller.threshold_min <= wishes.threshold <= caller.threshold_max:
-        raise ForbiddenError(
-            f"This key may set x-postern-threshold from {caller.threshold_min} to {caller.threshold_max}.",
-            param="x-postern-threshold",
-        )
+        return False
+    return caller.threshold_min <= threshold <= caller.threshold_max
+
+
+def _bounds_of(caller: Caller) -> str:
+    if caller.threshold_min is None:
+        return "to nothing at all"
+    return f"to thresholds from {caller.threshold_min} to {caller.threshold_max} only (strong is 0, weak is 1)"

@@ -17,7 +17,9 @@ MAX_EVENT_BYTES = 16 * 1024 * 1024
 """An event without an end must not fill the memory."""
 
 _DONE = re.compile(rb"^data: ?\[DONE\]", re.MULTILINE)
-_FINISHED = re.compile(rb'"finish_reason":\s*"')
+_FINISHED = re.compile(rb'"finish_reason":\s*"[^"]')
+# A line of an event: a field's name, or a comment.
+_EVENT_LINE = re.compile(rb"^(?:data|event|id|retry)?:", re.MULTILINE)
 
 
 async def whole_events(model: str, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -49,11 +51,11 @@ async def whole_events(model: str, chunks: AsyncIterator[bytes]) -> AsyncIterato
 
 
 def _check(model: str, block: bytes) -> None:
-    """Raise for an error in band, and for a block that carries no data at all, as an HTML page would."""
+    """Raise for an error in band, and for a block without a line of an event, such as an HTML page."""
     if b'"error"' in block:
         for event in events_in(block):
             _check_event(model, data_of(event))
-    elif b"data:" not in block and not block.lstrip().startswith(b":"):
+    elif block.strip() and _EVENT_LINE.search(block) is None:
         raise UpstreamFailureError(f"{model} sent something else than events.")
 
 

@@ -59,7 +59,7 @@ class OpenAIBackend:
             {**self._headers, "x-request-id": call.request_id},
             upstream_body(call.request, self._settings.upstream_model or self._name, self._settings),
         )
-        wait_s = min(self._settings.timeouts.first_byte_s, call.deadline_s - asyncio.get_running_loop().time())
+        wait_s = self._patience_s(call)
         try:
             async with asyncio.timeout(wait_s):
                 response = await self._client.send(request)
@@ -68,6 +68,11 @@ class OpenAIBackend:
             raise UpstreamTimeoutError(f"{self._name} sent nothing within {wait_s:.3g} s.") from exc
         except HttpError as exc:
             raise self._no_answer(exc) from exc
+
+    def _patience_s(self, call: Call) -> float:
+        """Return how long to wait for the first block. An answer that is not streamed comes all at once, at its end."""
+        left_s = call.deadline_s - asyncio.get_running_loop().time()
+        return min(self._settings.timeouts.first_byte_s, left_s) if call.request.is_streaming else left_s
 
     async def close(self) -> None:
         """Close the connection pool."""
@@ -78,7 +83,7 @@ class OpenAIBackend:
         try:
             await self._check_status(response)
             if not call.request.is_streaming:
-                return await self._whole(response)
+                return await self._whole(call, response)
             blocks = self._blocks(call, response)
             first = await anext(blocks)
         except BaseException:
@@ -86,7 +91,7 @@ class OpenAIBackend:
             raise
         return Reply(self._name, is_streaming=True, blocks=_chain(first, blocks), close=response.close)
 
-    async def _whole(self, response: HttpResponse) -> Reply:
+    async def _whole(self, call: Call, response: HttpResponse) -> Reply:
         body = await _read_at_most(response, MAX_BODY_BYTES)
         await response.close()
         try:
@@ -95,6 +100,8 @@ class OpenAIBackend:
             raise UpstreamFailureError(f"{self._name} sent a body that is no JSON answer.") from exc
         if answer.is_error:
             raise UpstreamFailureError(f"{self._name} sent an error with status 200.")
+        if not answer.choices and call.request.operation is not Operation.EMBEDDING:
+            raise UpstreamFailureError(f"{self._name} sent an answer without choices.")
         return Reply(self._name, is_streaming=False, blocks=_once(body), close=_nothing)
 
     async def _blocks(self, call: Call, response: HttpResponse) -> AsyncIterator[bytes]:

@@ -80,7 +80,7 @@ def _decode(value: bytes) -> Entry | None:
 
 
 def is_whole(body: bytes, *, is_streaming: bool) -> bool:
-    """Tell whether an answer came to its natural end. Embeddings have no choices and are always whole."""
+    """Tell whether an answer came to its natural end, each of its choices. Embeddings have `data` in their place."""
     try:
         return _is_whole_stream(body) if is_streaming else _is_whole_body(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -91,21 +91,25 @@ def _is_whole_body(body: bytes) -> bool:
     answer = decode_answer(body)
     if answer.is_error:
         return False
-    return answer.choices is None or (
-        bool(answer.choices) and all(choice.finish_reason in WHOLE for choice in answer.choices)
-    )
+    if answer.choices is None:
+        return bytes(answer.data).startswith(b"[")
+    return bool(answer.choices) and all(choice.finish_reason in WHOLE for choice in answer.choices)
 
 
 def _is_whole_stream(body: bytes) -> bool:
     if not body.endswith(DONE):
         return False
-    reasons: set[str] = set()
+    reasons: dict[bytes, str | None] = {}
     for event in events_in(body):
-        if b'"finish_reason"' not in event:
+        if b'"choices"' not in event and b'"error"' not in event:
             continue
         answer = decode_answer(data_of(event))
-        reasons.update(choice.finish_reason for choice in answer.choices or () if choice.finish_reason)
-    return bool(reasons) and reasons <= WHOLE
+        if answer.is_error:
+            return False
+        for choice in answer.choices or ():
+            place = bytes(choice.index)
+            reasons[place] = choice.finish_reason or reasons.get(place)
+    return bool(reasons) and all(reason in WHOLE for reason in reasons.values())
 
 
 def replay(entry: Entry) -> Reply:

@@ -120,6 +120,8 @@ class _Flight:
         try:
             reply = await asyncio.shield(self._opened)
         except BaseException:
+            # Who leaves before the answer began never comes to claim the bill: it falls to another rider.
+            self._has_launcher_left = self._has_launcher_left or is_launcher
             await self._leave()
             raise
         return Reply(

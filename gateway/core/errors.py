@@ -1,7 +1,7 @@
 """Every error a client can see. Knows HTTP statuses and OpenAI's error shape, not how they are sent.
 
 PosternError
-├── InvalidRequestError            400  a fault of the client, told to the client
+├── InvalidRequestError            400  invalid_request: a fault of the client, told to the client
 │   ├── InvalidJsonError           400  invalid_json
 │   ├── InvalidValueError          400  invalid_value
 │   ├── UnsupportedParameterError  400  unsupported_parameter

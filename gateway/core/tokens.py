@@ -24,4 +24,11 @@ def estimate_prompt_tokens(conversation: Conversation) -> int:
         sum(estimate_tokens(turn.text) + TOKENS_PER_TURN for turn in conversation.turns)
         + conversation.attachment_count * TOKENS_PER_ATTACHMENT
         + conversation.tool_count * TOKENS_PER_TOOL
+        + sum(conversation.token_counts)
     )
+
+
+def estimate_longest_tokens(conversation: Conversation) -> int:
+    """Return about how many tokens the longest turn takes: where each is a prompt of its own, it must fit alone."""
+    texts = (estimate_tokens(turn.text) + TOKENS_PER_TURN for turn in conversation.turns)
+    return max((*texts, *conversation.token_counts), default=0)

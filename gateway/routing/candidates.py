@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from gateway.core.context import Candidate, Ladder, Reason
 from gateway.core.errors import ContextLengthError, UnsupportedParameterError
-from gateway.schema.request import Request
+from gateway.core.tokens import estimate_longest_tokens
+from gateway.schema.request import Operation, Request
 from gateway.settings.models import ModelSettings
 
 GENEROSITY = 2
@@ -16,10 +17,13 @@ def find_candidates(
 ) -> tuple[Candidate, ...]:
     """Return every model of the ladder, each with the reason why it can't serve, if there is one.
 
+    `prompt_tokens` counts all of the request; prompts and inputs that come as a list must fit the window one by one.
+
     Raises:
         UnsupportedParameterError: no model has the capabilities.
         ContextLengthError: those that have them have too small a window, even by a generous estimate.
     """
+    prompt_tokens = _in_window(request, prompt_tokens)
     capable = [name for name in ladder.models if not _missing(models[name], request)]
     if not capable:
         raise _unsupported(ladder, models, request)
@@ -34,7 +38,13 @@ def find_candidates(
 
 def can_serve(model: ModelSettings, request: Request, prompt_tokens: int) -> bool:
     """Tell whether one model has the capabilities and the window for a request."""
-    return not _missing(model, request) and _fits(model, request, prompt_tokens)
+    return not _missing(model, request) and _fits(model, request, _in_window(request, prompt_tokens))
+
+
+def _in_window(request: Request, prompt_tokens: int) -> int:
+    if request.operation is Operation.CHAT:
+        return prompt_tokens
+    return min(prompt_tokens, estimate_longest_tokens(request.conversation))
 
 
 def _missing(model: ModelSettings, request: Request) -> bool:

@@ -11,8 +11,12 @@ class Turn(msgspec.Struct, frozen=True, gc=False):
 
 
 class Conversation(msgspec.Struct, frozen=True):
-    """The turns of one request, oldest first, with counts of what is not text."""
+    """The turns of one request, oldest first, with counts of what is not text.
+
+    `token_counts`: of each prompt that came as token ids.
+    """
 
     turns: tuple[Turn, ...]
     tool_count: int = 0
     attachment_count: int = 0
+    token_counts: tuple[int, ...] = ()

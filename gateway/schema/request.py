@@ -99,6 +99,7 @@ _completion = msgspec.json.Decoder(_CompletionBody)
 _embedding = msgspec.json.Decoder(_EmbeddingBody)
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _text = msgspec.json.Decoder(str)
+_list = msgspec.json.Decoder(list[msgspec.Raw])
 
 _NEED_OF_PART = {"image_url": "vision", "input_image": "vision", "input_audio": "audio"}
 
@@ -205,9 +206,12 @@ def _needs_of_chat(chat: _ChatBody) -> tuple[Need, ...]:
     return tuple(need for need, is_asked in asked.items() if is_asked) + of_parts
 
 
-def _as_user_turns(texts: str | list[msgspec.Raw] | None) -> Conversation:
-    """Read prompts given as text; prompts given as token ids can't be read and count as attachments."""
-    if texts is None or isinstance(texts, str):
-        return Conversation((Turn("user", texts or ""),))
-    readable = [_text.decode(raw) for raw in texts if bytes(raw[:1]) == b'"']
-    return Conversation(tuple(Turn("user", text) for text in readable), attachment_count=len(texts) - len(readable))
+def _as_user_turns(prompts: str | list[msgspec.Raw] | None) -> Conversation:
+    """Read prompts given as text; of those given as token ids, one list or several, only their lengths can be told."""
+    if prompts is None or isinstance(prompts, str):
+        return Conversation((Turn("user", prompts or ""),))
+    texts = [raw for raw in prompts if bytes(raw).startswith(b'"')]
+    lists = [raw for raw in prompts if bytes(raw).startswith(b"[")]
+    bare_ids = len(prompts) - len(texts) - len(lists)
+    lengths = (*(len(_list.decode(raw)) for raw in lists), *([bare_ids] if bare_ids else []))
+    return Conversation(tuple(Turn("user", _text.decode(raw)) for raw in texts), token_counts=lengths)

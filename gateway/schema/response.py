@@ -2,6 +2,9 @@
 
 import msgspec
 
+ABSENT = msgspec.Raw(b"null")
+"""What a raw field holds when it is missing; msgspec takes `Raw | None` to mean null alone."""
+
 
 class _PromptDetails(msgspec.Struct):
     cached_tokens: int | None = None
@@ -16,6 +19,7 @@ class WireUsage(msgspec.Struct):
 
 
 class _Choice(msgspec.Struct):
+    index: msgspec.Raw = msgspec.Raw(b"0")
     finish_reason: str | None = None
 
 
@@ -29,17 +33,21 @@ class WireError(msgspec.Struct):
 
 
 class Answer(msgspec.Struct):
-    """A whole response body, or one chunk of a stream. `error` is raw: servers put texts and objects there."""
+    """A whole response body, or one chunk of a stream.
 
-    usage: WireUsage | None = None
+    `error` is raw: servers put texts and objects there. So is `usage`: an answer stands even if its counts are lies.
+    """
+
+    usage: msgspec.Raw = ABSENT
     choices: list[_Choice] | None = None
-    error: msgspec.Raw | None = None
+    data: msgspec.Raw = ABSENT
+    error: msgspec.Raw = ABSENT
     object: str | None = None
 
     @property
     def is_error(self) -> bool:
         """Tell whether this is an error in the clothes of an answer."""
-        return self.object == "error" or (self.error is not None and bytes(self.error) != b"null")
+        return self.object == "error" or bytes(self.error) != b"null"
 
 
 class _ErrorBody(msgspec.Struct):
@@ -47,6 +55,7 @@ class _ErrorBody(msgspec.Struct):
 
 
 _answer = msgspec.json.Decoder(Answer)
+_usage: msgspec.json.Decoder[WireUsage | None] = msgspec.json.Decoder(WireUsage | None)
 _error = msgspec.json.Decoder(_ErrorBody)
 _flat_error = msgspec.json.Decoder(WireError)
 
@@ -54,6 +63,14 @@ _flat_error = msgspec.json.Decoder(WireError)
 def decode_answer(payload: bytes) -> Answer:
     """Decode a body or a chunk's payload. Raises msgspec.DecodeError, UnicodeDecodeError or RecursionError."""
     return _answer.decode(payload)
+
+
+def decode_usage(raw: msgspec.Raw) -> WireUsage | None:
+    """Read token counts; what is none gives None."""
+    try:
+        return _usage.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def decode_error(payload: bytes) -> WireError:

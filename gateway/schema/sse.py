@@ -37,17 +37,19 @@ class EventCutter:
 
 def _end_of_last_event(data: bytes) -> int:
     lf = data.rfind(b"\n\n")
-    crlf = data.rfind(b"\r\n\r\n")
-    return max(lf + 2 if lf >= 0 else 0, crlf + 4 if crlf >= 0 else 0)
+    crlf = data.rfind(b"\n\r\n")  # also after a line that ended in a bare LF: some proxies mix the two
+    return max(lf + 2 if lf >= 0 else 0, crlf + 3 if crlf >= 0 else 0)
 
 
 def events_in(block: bytes) -> Iterator[bytes]:
-    """Yield the events of a block, each with its closing empty line as it came."""
+    """Yield the events of a block, each with its closing empty line as it came; their bytes add up to the block."""
     start = 0
     for line_start, line_end in _lines(block):
         if line_start > start and block[line_start:line_end].strip(b"\r\n") == b"":
             yield block[start:line_end]
             start = line_end
+    if start < len(block):
+        yield block[start:]
 
 
 def _lines(block: bytes) -> Iterator[tuple[int, int]]:
@@ -65,4 +67,5 @@ def data_of(event: bytes) -> bytes:
 
 def event_of(payload: object) -> bytes:
     """Return one event that carries `payload` as JSON."""
-    return b"data: " + msgspec.json.encode(payload) + b"\n\n"
+    # Raw parts may hold line ends between tokens, where an upstream sent one object in several `data:` lines.
+    return b"data: " + msgspec.json.encode(payload).replace(b"\n", b"\ndata: ") + b"\n\n"

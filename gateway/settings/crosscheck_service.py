@@ -1,7 +1,7 @@
 """Cross checks of the sections `server`, `redis` and `keys`."""
 
 from collections.abc import Iterator
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from gateway.settings.faults import Fault, under
 from gateway.settings.service import ClientKeySettings, KeysSettings, RedisSettings, ServerSettings
@@ -22,7 +22,7 @@ def check_server(server: ServerSettings | None, *, has_redis: bool) -> Iterator[
 
 
 def check_redis(redis: RedisSettings | None) -> Iterator[Fault]:
-    """Yield a url that names no Redis."""
+    """Yield a url that names no Redis. Nothing of the url is told: it may hold a password."""
     if redis is None:
         return
     try:
@@ -35,6 +35,31 @@ def check_redis(redis: RedisSettings | None) -> Iterator[Fault]:
         yield Fault("redis.url", "has a scheme that is not Redis's", f"start it with one of: {schemes}")
     elif not parts.netloc.rpartition("@")[2]:
         yield Fault("redis.url", "has no host", f"write {parts.scheme}://HOST:PORT/DB")
+    elif not all(map(_has_port, parts.netloc.rpartition("@")[2].split(","))):
+        remedy = "write HOST:PORT; in a password write / as %2F, @ as %40, : as %3A, # as %23 and ? as %3F"
+        yield Fault("redis.url", "has a port that is not a number up to 65535", remedy)
+    elif not _is_database(parts):
+        yield Fault("redis.url", "has a database that is not a number", f"write {parts.scheme}://HOST:PORT/0")
+    elif not _has_known_options(parts):
+        yield Fault("redis.url", "has options that it may not have", "only rediss:// takes any: ssl_ca_certs and such")
+
+
+def _has_port(place: str) -> bool:
+    try:
+        return urlsplit(f"//{place}").port != 0
+    except ValueError:
+        return False
+
+
+def _has_known_options(parts: SplitResult) -> bool:
+    names = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
+    return not names or (parts.scheme == "rediss" and all(name.startswith("ssl_") for name in names))
+
+
+def _is_database(parts: SplitResult) -> bool:
+    path = parts.path.strip("/")
+    text = path.partition("/")[2] if parts.scheme == "redis+sentinel" else path
+    return not text or (text.isascii() and text.isdigit())
 
 
 def check_keys(keys: KeysSettings | None) -> Iterator[Fault]:

@@ -1,0 +1,63 @@
+"""The floors of the house: who may import whom, and where each library lives."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+GATEWAY = ROOT / "gateway"
+FILES = sorted(GATEWAY.rglob("*.py"))
+HOMES = {
+    "redis": "stores",
+    "prometheus_client": "telemetry",
+    "onnxruntime": "classify",
+    "litestar": "api",
+    "uvicorn": "api",
+    "httpx2": "backends",
+}
+
+
+def imported_by(tree):
+    """Every module that a file imports, wherever in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield node.module
+
+
+def test_the_import_contracts_hold():
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout
+    assert "0 broken" in run.stdout
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_a_library_is_imported_in_one_folder_only(library):
+    homes = {
+        path.relative_to(GATEWAY).parts[0]
+        for path in FILES
+        if any(name.split(".")[0] == library for name in imported_by(ast.parse(path.read_text())))
+    }
+    assert homes == {HOMES[library]}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(GATEWAY)))
+def test_nothing_is_imported_inside_a_function(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            inner = [one for one in ast.walk(node) if isinstance(one, ast.Import | ast.ImportFrom)]
+            assert not inner, f"line {inner[0].lineno}"
+
+
+def test_serving_never_imports_what_trains():
+    code = "import sys, gateway.__main__; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in run.stdout.split()}
+    assert not loaded & {"router_models", "sklearn", "skl2onnx", "pyarrow", "pytest", "hypothesis"}
+    assert "gateway" in loaded

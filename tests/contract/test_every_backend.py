@@ -1,0 +1,169 @@
+"""What every kind of backend promises to the dispatcher."""
+
+import asyncio
+import json
+
+import pytest
+
+from gateway.backends.http import Httpx2Client
+from gateway.backends.openai import OpenAIBackend
+from gateway.backends.simulated import SimulatedBackend
+from gateway.core.errors import UpstreamTimeoutError
+from gateway.schema.request import Operation
+from gateway.schema.sse import DONE, data_of, events_in
+from gateway.settings.models import BackendKind, SimulatedSettings
+from tests.builders import AT_ONCE, call, collect, model, raised_by, request
+from tests.upstream import Answer, Upstream
+
+SLOW = SimulatedSettings(ttft_s=5.0, tokens_per_s=1.0)
+DRIPPING = SimulatedSettings(ttft_s=0.0, tokens_per_s=2.0)
+
+
+class Simulated:
+    """The simulated backend; it has nobody behind it who could go on working."""
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        pass
+
+    def make(self, manner):
+        return SimulatedBackend("m", model(simulated={"at once": AT_ONCE, "slow": SLOW, "dripping": DRIPPING}[manner]))
+
+    async def wait_idle(self):
+        pass
+
+
+class OpenAI:
+    """The `openai` backend before a scripted upstream."""
+
+    async def __aenter__(self):
+        self.upstream = await Upstream().__aenter__()
+        return self
+
+    async def __aexit__(self, *error):
+        await self.upstream.__aexit__(*error)
+
+    def make(self, manner):
+        answers = {"at once": Answer(), "slow": Answer(ttft_s=5), "dripping": Answer(gap_s=0.5)}
+        self.upstream.script(answers[manner])
+        settings = model(backend=BackendKind.OPENAI, urls=(self.upstream.url,))
+        return OpenAIBackend("m", self.upstream.url, settings, Httpx2Client(connect_s=1, max_connections=5))
+
+    async def wait_idle(self):
+        """Return once the upstream has nothing to do any more."""
+        async with asyncio.timeout(2):
+            while self.upstream.open_now:  # noqa: ASYNC110 - the upstream's counters are plain numbers
+                await asyncio.sleep(0.001)
+
+
+@pytest.fixture(params=[Simulated, OpenAI], ids=["simulated", "openai"])
+async def kind(request):
+    async with request.param() as found:
+        found.made = []
+        make = found.make
+
+        def make_and_keep(manner="at once"):
+            found.made.append(make(manner))
+            return found.made[-1]
+
+        found.make = make_and_keep
+        yield found
+        for backend in found.made:
+            await backend.close()
+
+
+def payloads(stream):
+    return [json.loads(data) for event in events_in(stream) if (data := data_of(event)) != b"[DONE]"]
+
+
+async def test_a_whole_answer_is_one_json_body_with_its_usage(kind):
+    answer = await kind.make().open(call())
+    assert (answer.is_streaming, answer.model) == (False, "m")
+    told = json.loads(await collect(answer))
+    assert told["choices"][0]["message"]["content"]
+    assert told["choices"][0]["finish_reason"] == "stop"
+    assert told["usage"]["prompt_tokens"] > 0
+    assert told["usage"]["completion_tokens"] > 0
+
+
+@pytest.mark.parametrize("options", [None, {"include_usage": False}, {"include_usage": True}])
+async def test_a_stream_is_whole_events_with_usage_asked_for_or_not_and_ends_with_done(kind, options):
+    answer = await kind.make().open(call(request(stream=True, stream_options=options)))
+    assert answer.is_streaming
+    blocks = [block async for block in answer.blocks]
+    await answer.close()
+    stream = b"".join(blocks)
+    assert all(block.endswith(b"\n\n") for block in blocks)
+    assert stream.endswith(DONE)
+    assert stream.count(DONE) == 1
+    told = payloads(stream)
+    assert "".join(one["choices"][0]["delta"].get("content", "") for one in told if one["choices"])
+    assert [one["choices"][0]["finish_reason"] for one in told if one["choices"]][-1] == "stop"
+    assert [one["usage"]["prompt_tokens"] > 0 for one in told if one.get("usage")] == [True]
+
+
+@pytest.mark.parametrize("is_streaming", [True, False])
+async def test_a_completion_is_answered_in_its_own_shape(kind, is_streaming):
+    answer = await kind.make().open(call(request(Operation.COMPLETION, stream=is_streaming)))
+    whole = await collect(answer)
+    told = payloads(whole) if is_streaming else [json.loads(whole)]
+    assert "".join(one["choices"][0]["text"] for one in told if one["choices"])
+
+
+async def test_embeddings_are_one_vector_an_input_in_order(kind):
+    answer = await kind.make().open(call(request(Operation.EMBEDDING, input=["one", "two", "three"])))
+    told = json.loads(await collect(answer))
+    assert [one["index"] for one in told["data"]] == [0, 1, 2]
+    assert len({len(one["embedding"]) for one in told["data"]}) == 1
+    assert told["usage"]["prompt_tokens"] > 0
+
+
+@pytest.mark.parametrize("is_streaming", [True, False])
+async def test_a_deadline_ends_the_wait_for_an_answer(kind, is_streaming):
+    backend, loop = kind.make("slow"), asyncio.get_running_loop()
+    began_s = loop.time()
+    with pytest.raises(UpstreamTimeoutError):
+        await backend.open(call(request(stream=is_streaming), seconds=0.1))
+    assert loop.time() - began_s < 1
+    await kind.wait_idle()
+
+
+async def test_a_deadline_ends_an_answer_under_way(kind):
+    answer = await kind.make("dripping").open(call(request(stream=True), seconds=0.2))
+    with pytest.raises(UpstreamTimeoutError):
+        await collect(answer)
+    await kind.wait_idle()
+
+
+@pytest.mark.parametrize("is_streaming", [True, False])
+async def test_cancelling_before_the_answer_stops_the_work(kind, is_streaming):
+    task = asyncio.create_task(kind.make("slow").open(call(request(stream=is_streaming))))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    assert isinstance(await raised_by(task), asyncio.CancelledError)
+    await kind.wait_idle()
+
+
+async def test_closing_a_reply_half_read_stops_the_work_and_closing_twice_harms_nobody(kind):
+    answer = await kind.make("dripping").open(call(request(stream=True)))
+    assert await anext(answer.blocks)
+    await answer.close()
+    await answer.close()
+    await kind.wait_idle()
+
+
+async def test_a_reply_that_nobody_reads_can_be_closed(kind):
+    for is_streaming in (True, False):
+        answer = await kind.make().open(call(request(stream=is_streaming)))
+        await answer.close()
+        await answer.blocks.aclose()
+    await kind.wait_idle()
+
+
+async def test_one_backend_serves_many_at_once(kind):
+    backend = kind.make()
+    answers = await asyncio.gather(*(backend.open(call(request(stream=n % 2 == 0))) for n in range(5)))
+    wholes = [await collect(answer) for answer in answers]
+    assert [whole.endswith(DONE) for whole in wholes] == [True, False, True, False, True]

@@ -1,0 +1,241 @@
+"""Attempts: who is asked, in which order, how often, and who is spared."""
+
+import asyncio
+
+import pytest
+
+from gateway.backends.resilience import COOLDOWN_S, Dispatcher, Replicas
+from gateway.core.errors import (
+    UpstreamContextError,
+    UpstreamError,
+    UpstreamRateLimitError,
+    UpstreamRejectionError,
+    UpstreamUnavailableError,
+)
+from tests.builders import FakeClock, call, raised_by, reply
+
+
+class FakeBackend:
+    """A replica that answers, or fails as it is told to."""
+
+    def __init__(self, url, log=None, fault=None):
+        self.url = url
+        self.fault = fault
+        self.log = [] if log is None else log
+        self.closed_replies = 0
+        self.is_closed = False
+
+    async def open(self, call):
+        self.log.append(self.url)
+        if self.fault is not None:
+            raise self.fault
+        return reply(model=self.url.partition(".")[0], close=self._close_reply)
+
+    async def _close_reply(self):
+        self.closed_replies += 1
+
+    async def close(self):
+        self.is_closed = True
+
+
+class House:
+    """Models with so many replicas each, and all that is told of them."""
+
+    def __init__(self, **replica_counts):
+        self.log, self.attempts, self.tracked, self.clock = [], [], [], FakeClock()
+        self.backends = {
+            model: [FakeBackend(f"{model}.{n}", self.log) for n in range(count)]
+            for model, count in replica_counts.items()
+        }
+        replicas = {
+            model: Replicas(backends, self.tracked.append, self.clock) for model, backends in self.backends.items()
+        }
+        self.dispatcher = Dispatcher(
+            replicas, dict.fromkeys(replicas, 10.0), lambda *attempt: self.attempts.append(attempt)
+        )
+
+    def fail(self, model, fault=None):
+        for backend in self.backends[model]:
+            backend.fault = fault or UpstreamUnavailableError(f"{model} is away")
+
+    async def open(self, *plan, max_attempts=3):
+        return await self.dispatcher.open(plan, max_attempts, lambda _: call())
+
+    @property
+    def models_asked(self):
+        return [url.partition(".")[0] for url in self.log]
+
+
+async def test_the_first_model_that_answers_is_the_answer():
+    house = House(small=1, large=1)
+    answer = await house.open("small", "large")
+    assert (answer.model, answer.attempts, answer.is_fallback) == ("small", 1, False)
+    assert house.attempts == [("small", "ok")]
+
+
+async def test_a_fallback_is_told_as_one_with_the_attempts_it_took():
+    house = House(small=1, large=1)
+    house.fail("small")
+    answer = await house.open("small", "large")
+    assert (answer.model, answer.attempts, answer.is_fallback) == ("large", 2, True)
+    assert house.attempts == [("small", "upstream_unavailable"), ("large", "ok")]
+
+
+@pytest.mark.parametrize(
+    ("replicas", "max_attempts", "asked"),
+    [
+        ((3, 3, 3), 3, ["a", "b", "c"]),
+        ((3, 3, 3), 4, ["a", "a", "b", "c"]),
+        ((3, 1, 1), 5, ["a", "a", "a", "b", "c"]),
+        ((1, 3, 1), 5, ["a", "b", "b", "b", "c"]),
+        ((1, 1, 3), 5, ["a", "b", "c", "c", "c"]),
+        ((3, 3, 3), 10, ["a", "a", "a", "b", "b", "b", "c", "c", "c"]),
+        ((3, 3, 3), 2, ["a", "b"]),
+        ((3, 3, 3), 1, ["a"]),
+    ],
+)
+async def test_replicas_come_first_but_every_model_after_them_keeps_an_attempt(replicas, max_attempts, asked):
+    house = House(**dict(zip("abc", replicas, strict=True)))
+    for model in "abc":
+        house.fail(model)
+    error = await raised_by(house.open("a", "b", "c", max_attempts=max_attempts))
+    assert isinstance(error, UpstreamUnavailableError)
+    assert error.attempts == len(asked)
+    assert house.models_asked == asked
+    assert len(set(house.log)) == len(house.log)  # no replica is asked twice
+
+
+async def test_the_last_error_is_the_one_that_is_told():
+    house = House(small=1, large=1)
+    house.fail("small")
+    house.fail("large", UpstreamRateLimitError("slow down", retry_after_s=7))
+    error = await raised_by(house.open("small", "large"))
+    assert (error.code, error.retry_after_s, error.attempts) == ("upstream_rate_limited", 7, 2)
+
+
+async def test_a_request_that_is_at_fault_is_tried_nowhere_else():
+    house = House(small=3, large=1)
+    house.fail("small", UpstreamRejectionError("bad field"))
+    error = await raised_by(house.open("small", "large"))
+    assert (error.code, error.attempts, house.models_asked) == ("upstream_rejected", 1, ["small"])
+
+
+async def test_a_window_too_small_spares_the_models_other_replicas_and_cools_nobody():
+    house = House(small=3, large=1)
+    house.fail("small", UpstreamContextError("too long"))
+    answer = await house.open("small", "large", max_attempts=4)
+    assert (answer.model, answer.attempts, house.models_asked) == ("large", 2, ["small", "large"])
+    house.log.clear()
+    first = house.backends["small"]
+    for backend in first:
+        backend.fault = None
+    assert {(await house.open("small")).model for _ in range(3)} == {"small"}
+    assert set(house.log) == {backend.url for backend in first}
+
+
+async def test_a_fault_of_the_code_is_not_taken_for_one_of_the_upstream():
+    house = House(small=2)
+    house.fail("small", ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        await house.open("small")
+    assert len(house.log) == 1
+
+
+async def test_equals_take_turns():
+    house = House(small=3)
+    for _ in range(6):
+        answer = await house.open("small")
+        await answer.close()
+    assert sorted(house.log[:3]) == sorted(house.log[3:]) == ["small.0", "small.1", "small.2"]
+
+
+async def test_the_replica_with_the_fewest_requests_is_asked_first():
+    house = House(small=3)
+    held = [await house.open("small") for _ in range(3)]
+    busy, *idle = house.log
+    for answer in held[1:]:
+        await answer.close()
+    house.log.clear()
+    for _ in range(6):
+        await (await house.open("small")).close()
+    assert set(house.log) == set(idle)
+    await held[0].close()
+    for _ in range(3):
+        await (await house.open("small")).close()
+    assert busy in house.log
+
+
+async def test_a_replica_that_just_failed_is_asked_last_until_it_has_cooled():
+    house = House(small=2)
+    bad, good = house.backends["small"]
+    bad.fault = UpstreamUnavailableError("away")
+    for _ in range(2):  # both have had their turn
+        await (await house.open("small")).close()
+    house.log.clear()
+    for _ in range(4):
+        await (await house.open("small")).close()
+    assert house.log == [good.url] * 4
+    house.clock.pass_s(COOLDOWN_S)
+    for _ in range(2):
+        await (await house.open("small")).close()
+    assert bad.url in house.log
+
+
+async def test_of_replicas_that_all_failed_the_first_to_answer_again_is_warm_at_once():
+    house = House(small=2)
+    house.fail("small")
+    await raised_by(house.open("small"))
+    for backend in house.backends["small"]:
+        backend.fault = None
+    house.log.clear()
+    for _ in range(4):
+        await (await house.open("small")).close()
+    assert len(house.log) == 4
+    assert len(set(house.log)) == 1
+
+
+async def test_a_reply_counts_as_in_flight_until_it_is_closed_and_closes_once():
+    house = House(small=1)
+    answer = await house.open("small")
+    assert sum(house.tracked) == 1
+    await answer.close()
+    await answer.close()
+    assert house.tracked == [1, -1]
+    assert house.backends["small"][0].closed_replies == 1
+
+
+async def test_a_call_that_fails_or_is_cancelled_leaves_nobody_in_flight():
+    house = House(small=1)
+    house.fail("small")
+    await raised_by(house.open("small"))
+    assert house.tracked == [1, -1]
+
+    async def hang(_):
+        await asyncio.Event().wait()
+
+    house.backends["small"][0].open = hang
+    task = asyncio.create_task(house.open("small"))
+    await asyncio.sleep(0)
+    assert sum(house.tracked) == 1
+    task.cancel()
+    assert isinstance(await raised_by(task), asyncio.CancelledError)
+    assert sum(house.tracked) == 0
+    assert house.attempts[-1] == ("small", "cancelled")
+
+
+async def test_each_attempt_has_a_deadline_of_its_own():
+    house, deadlines = House(small=1), []
+    loop = asyncio.get_running_loop()
+    await house.dispatcher.open(["small"], 1, lambda deadline_s: deadlines.append(deadline_s - loop.time()) or call())
+    assert deadlines == [pytest.approx(10.0, abs=0.1)]
+
+
+async def test_closing_closes_every_replica():
+    house = House(small=2, large=1)
+    await house.dispatcher.close()
+    assert all(backend.is_closed for backends in house.backends.values() for backend in backends)
+
+
+def test_every_upstream_error_but_a_small_window_is_a_reason_to_cool():
+    assert issubclass(UpstreamContextError, UpstreamError)
+    assert not issubclass(UpstreamRejectionError, UpstreamError)

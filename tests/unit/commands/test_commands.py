@@ -1,0 +1,161 @@
+"""The command line: what it prints, and how it exits."""
+
+import json
+import re
+
+import jsonschema
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from gateway.__main__ import LATER, main
+from gateway.auth.keys import hash_key
+from gateway.settings.faults import SettingsError
+from gateway.settings.load import parse_settings
+
+CONFIG = """
+models:
+  small: {backend: simulated, price: {input: 1, output: 2}, context_tokens: 1000}
+  large: {backend: simulated, price: {input: 10, output: 20}, capabilities: [tools]}
+routes:
+  auto: {models: [small, large], policy: {threshold: 0.4}}
+  fixed: {models: [small, large], policy: {kind: pinned, model: large}}
+"""
+EASY = "What is the capital of France?"
+HARD = "Prove that every finite group of order p^2 is abelian, then derive its automorphism group."
+
+
+def run(*arguments, given=None):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], input=given)
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "postern.yaml"
+    path.write_text(CONFIG)
+    return path
+
+
+def write(path, text):
+    path.write_text(text)
+    return path
+
+
+def test_a_sound_configuration_is_summed_up_with_exit_0(config):
+    found = run("check-config", config)
+    assert found.exit_code == 0
+    assert found.stdout.splitlines() == [
+        "auto: small < large  (complexity, threshold 0.4)",
+        "fixed: small < large  (pinned, large)",
+    ]
+
+
+def test_every_fault_is_told_by_its_path_with_exit_2(config):
+    write(config, CONFIG.replace("context_tokens: 1000", "context_token: 1000").replace("0.4", "7"))
+    found = run("check-config", config)
+    assert found.exit_code == 2
+    assert found.stdout == ""
+    assert "models.small.context_token" in found.stderr
+    assert "routes.auto.policy.threshold" in found.stderr
+
+
+@pytest.mark.parametrize("text", ["", "- a list", "models: [", "\x00"])
+def test_what_is_no_configuration_exits_2_without_a_traceback(config, text):
+    found = run("check-config", write(config, text))
+    assert (found.exit_code, found.exception.__class__) == (2, SystemExit)
+    assert found.stderr
+
+
+def test_a_file_that_is_not_there_exits_2(tmp_path):
+    assert run("check-config", tmp_path / "nothing.yaml").exit_code == 2
+
+
+def test_a_router_that_cannot_be_loaded_is_a_fault(config):
+    found = run("check-config", write(config, CONFIG.replace("threshold: 0.4", "router: ./nowhere")))
+    assert found.exit_code == 2
+    assert "routes.auto.policy.router" in found.stderr
+
+
+def test_an_explanation_tells_the_model_the_reason_and_every_candidate(config):
+    found = run("explain", "--config", config, EASY)
+    assert found.exit_code == 0
+    first, second, third, *candidates = found.stdout.splitlines()
+    assert re.fullmatch(r"auto -> (small|large) \((weak|strong)\), because: score", first)
+    assert re.fullmatch(r"score 0\.\d{3}, threshold 0\.4, router default", second)
+    assert third.startswith("about 12 prompt tokens")
+    assert [line.split()[:2] for line in candidates] == [["weak", "small"], ["strong", "large"]]
+
+
+def test_an_explanation_as_json_holds_the_same_and_its_costs_add_up(config):
+    told = json.loads(run("explain", "--config", config, "--json", EASY).stdout)
+    assert (told["route"], told["threshold"], told["router"]) == ("auto", 0.4, "default")
+    assert 0 <= told["score"] <= 1
+    assert told["model"] == ("large" if told["score"] >= 0.4 else "small")
+    tokens = told["prompt_tokens"], told["completion_tokens"]
+    costs = [tokens[0] * 1e-6 + tokens[1] * 2e-6, tokens[0] * 1e-5 + tokens[1] * 2e-5]
+    assert [one["estimated_cost_usd"] for one in told["candidates"]] == pytest.approx(costs)
+
+
+def test_a_prompt_may_come_from_standard_input(config):
+    arguments = ("explain", "--config", config, "--json")
+    assert run(*arguments, "-", given=HARD).stdout == run(*arguments, HARD).stdout != run(*arguments, EASY).stdout
+
+
+def test_another_route_may_be_explained_and_an_unknown_one_exits_2(config):
+    found = run("explain", "--config", config, "--route", "fixed", "x")
+    assert "fixed -> large (strong), because: pinned" in found.stdout
+    found = run("explain", "--config", config, "--route", "nowhere", "x")
+    assert (found.exit_code, found.exception.__class__) == (2, SystemExit)
+
+
+@pytest.mark.parametrize("prompt", ["", "\udcff\udc80", "é 証明 😀", "x" * 100_000])
+def test_any_prompt_is_explained_or_refused_without_a_traceback(config, prompt):
+    found = run("explain", "--config", config, prompt)
+    assert found.exit_code in {0, 2}
+    assert found.exception is None or isinstance(found.exception, SystemExit)
+
+
+def test_the_schema_is_one_and_takes_the_configuration():
+    schema = json.loads(run("schema").stdout)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    validator.validate(yaml.safe_load(CONFIG))
+    assert not validator.is_valid({**yaml.safe_load(CONFIG), "modles": {}})
+
+
+@pytest.mark.parametrize("name", ["team-a", "123", "yes", "a:b", "#a", "null", "{x}", "é", "a'b\"c"])
+def test_a_created_key_loads_as_configuration_under_its_name(name):
+    found = run("keys", "create", name)
+    assert found.exit_code == 0
+    key = re.search(r"^# (pk-postern-\S+)$", found.stdout, re.MULTILINE)[1]
+    settings = parse_settings(CONFIG + found.stdout, {})
+    assert {name: client.sha256 for name, client in settings.keys.clients.items()} == {name: hash_key(key)}
+    assert run("keys", "create", name).stdout != found.stdout
+
+
+@pytest.mark.parametrize("name", ["", "two words", "line\nbreak", "x" * 200])
+def test_a_client_name_the_configuration_would_refuse_is_refused_at_once(name):
+    found = run("keys", "create", name)
+    assert (found.exit_code, found.stdout) == (2, "")
+    with pytest.raises(SettingsError):
+        parse_settings(f"{CONFIG}keys: {{clients: {{{json.dumps(name)}: {{sha256: {'a' * 64}}}}}}}", {})
+
+
+def test_clients_are_listed_without_what_could_be_used(config):
+    text = run("keys", "create", "team-a").stdout
+    write(config, CONFIG + text)
+    found = run("keys", "list", "--config", config)
+    sha256 = hash_key(re.search(r"pk-postern-\S+", text)[0])
+    assert found.stdout == f"team-a  sha256:{sha256[:12]}...\n"
+
+
+@pytest.mark.parametrize("arguments", [*([name] for name in LATER), [LATER[0], "--rows", "5"], ["keys", "revoke", "a"]])
+def test_what_is_not_there_yet_says_so_with_exit_2(arguments):
+    found = run(*arguments)
+    assert found.exit_code == 2
+    assert "not available yet" in found.stderr
+
+
+@pytest.mark.parametrize("command", [["--help"], ["serve", "--help"], ["score", "--help"], ["--version"]])
+def test_help_and_version_exit_0(command):
+    assert run(*command).exit_code == 0

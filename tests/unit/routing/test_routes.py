@@ -1,0 +1,68 @@
+"""Names and what stands behind them."""
+
+import pytest
+
+from gateway.core.context import Reason, Wishes
+from gateway.core.errors import ModelNotFoundError
+from gateway.routing.routes import build_routes
+from gateway.schema.request import Operation
+from gateway.settings.models import Capability
+from gateway.settings.root import Settings
+from gateway.settings.routes import PolicyKind, PolicySettings, RouteSettings
+from tests.builders import model
+
+SETTINGS = Settings(
+    models={
+        "small": model(),
+        "embedder": model(capabilities=(Capability.EMBEDDINGS,)),
+        "large": model(capabilities=(Capability.EMBEDDINGS,)),
+    },
+    routes={
+        "auto": RouteSettings(models=("small", "embedder", "large"), fallback=("large",), max_attempts=2),
+        "plain": RouteSettings(models=("small",)),
+        "fixed": RouteSettings(models=("small", "large"), policy=PolicySettings(kind=PolicyKind.PINNED, model="large")),
+    },
+)
+TABLE = build_routes(SETTINGS)
+
+
+def choose(name, operation=Operation.CHAT, score=0.0):
+    route = TABLE.resolve(name, operation)
+    return route.policy.choose(route.ladder, score, Wishes())
+
+
+def test_a_route_is_found_with_its_ladder_its_router_and_its_fallback():
+    route = TABLE.resolve("auto", Operation.CHAT)
+    assert (route.ladder.models, route.ladder.is_pinned) == (("small", "embedder", "large"), False)
+    assert (route.router, route.fallback, route.max_attempts) == ("default", ("large",), 2)
+
+
+@pytest.mark.parametrize("operation", Operation)
+def test_a_model_is_pinned_under_its_own_name(operation):
+    route = TABLE.resolve("small", operation)
+    assert (route.ladder.models, route.ladder.is_pinned, route.router, route.fallback) == (("small",), True, None, ())
+    assert choose("small", operation).reason is Reason.PINNED
+
+
+def test_a_pinned_route_needs_no_router():
+    assert TABLE.resolve("fixed", Operation.CHAT).router is None
+    assert choose("fixed").model == "large"
+
+
+def test_embeddings_stay_with_the_first_model_that_makes_them_whatever_the_score():
+    assert {choose("auto", Operation.EMBEDDING, score).model for score in (0.0, 0.5, 1.0, None)} == {"embedder"}
+    route = TABLE.resolve("auto", Operation.EMBEDDING)
+    assert (route.ladder.name, route.ladder.is_pinned, route.fallback, route.router) == ("auto", True, (), None)
+
+
+def test_a_route_none_of_whose_models_embeds_still_resolves():
+    assert choose("plain", Operation.EMBEDDING).model == "small"
+
+
+@pytest.mark.parametrize("operation", Operation)
+def test_an_unknown_name_is_not_found_and_not_repeated(operation):
+    with pytest.raises(ModelNotFoundError) as caught:
+        TABLE.resolve("my-secret-name", operation)
+    assert (caught.value.status, caught.value.code, caught.value.param) == (404, "model_not_found", "model")
+    assert "my-secret-name" not in caught.value.message
+    assert "6" in caught.value.message

@@ -1,0 +1,139 @@
+"""Metrics of finished requests, counted by hand; labels come from closed sets."""
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from gateway.core.clock import Stage
+from gateway.core.context import Bill, CacheOutcome, Phase, Reason, Usage
+from gateway.core.errors import DrainingError, InvalidJsonError, ModelNotFoundError, OverloadedError
+from gateway.telemetry.metrics import Metrics, merged_registry, render
+from tests.builders import context, decided_context, request
+
+
+@pytest.fixture
+def metrics():
+    found = Metrics(CollectorRegistry())
+    found.know({"auto", "small", "large"})
+    return found
+
+
+def finished(**facts):
+    known = {"model": "small", "reason": Reason.SCORE, "cache_outcome": CacheOutcome.MISS, "score": 0.23}
+    return decided_context(**{**known, **facts})
+
+
+def samples(metrics):
+    """Every sample that is not zero, by name and label values."""
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in metrics.registry.collect()
+        for sample in family.samples
+        if sample.value
+    }
+
+
+def test_a_finished_request_is_counted_once_with_all_that_is_known(metrics):
+    for _ in range(3):
+        metrics.record(finished())
+    found = samples(metrics)
+    assert found["postern_requests_total", "auto", "small", "weak", "score", "ok"] == 3
+    assert found["postern_cache_requests_total", "auto", "miss"] == 3
+    assert found["postern_score_count", "auto"] == 3
+    assert found["gen_ai_client_operation_duration_seconds_count", "chat", "auto", "small", ""] == 3
+
+
+def test_a_bill_is_added_up(metrics):
+    for _ in range(2):
+        metrics.record(finished(usage=Usage(100, 50), bill=Bill(0.25, 1.0, energy_wh=3.0)))
+    metrics.record(finished(model="large", usage=Usage(100, 50), bill=Bill(1.5, 1.0)))
+    found = samples(metrics)
+    assert found["postern_request_cost_usd_total", "auto", "small"] == 0.5
+    assert found["postern_request_cost_usd_total", "auto", "large"] == 1.5
+    assert found["postern_baseline_cost_usd_total", "auto"] == 3.0
+    assert found["postern_saved_usd_total", "auto"] == 1.5
+    assert found["postern_energy_wh_total", "small"] == 6.0
+    assert found["gen_ai_client_token_usage_sum", "chat", "auto", "small", "input"] == 200
+    assert found["gen_ai_client_token_usage_sum", "chat", "auto", "small", "output"] == 100
+
+
+def test_time_to_the_first_token_and_time_per_token_after_it(metrics):
+    ctx = finished(usage=Usage(10, 5), bill=Bill(), first_token_s=0.5, last_token_s=2.5)
+    metrics.record(ctx)
+    metrics.record(finished(usage=Usage(10, 1), bill=Bill(), first_token_s=0.25, last_token_s=0.25))
+    found = samples(metrics)
+    assert found["gen_ai_server_time_to_first_token_seconds_sum", "chat", "auto", "small"] == 0.75
+    assert found["gen_ai_server_time_per_output_token_seconds_sum", "chat", "auto", "small"] == 0.5  # 2 s / 4
+    assert found["gen_ai_server_time_per_output_token_seconds_count", "chat", "auto", "small"] == 1
+
+
+def test_overhead_is_measured_by_stage_and_as_a_whole_without_the_upstream(metrics):
+    ctx = finished(router="default")
+    ctx.stopwatch.durations_s = {Stage.AUTH: 0.25, Stage.CLASSIFY: 0.5, Stage.UPSTREAM: 8.0, Stage.GATEWAY: 1.0}
+    metrics.record(ctx)
+    found = samples(metrics)
+    assert found["postern_overhead_seconds_sum", "auth"] == 0.25
+    assert found["postern_overhead_seconds_sum", "classify"] == 0.5
+    assert found["postern_overhead_seconds_sum", "gateway"] == 1.75
+    assert ("postern_overhead_seconds_count", "upstream") not in found
+    assert found["postern_classify_seconds_sum", "default"] == 0.5
+
+
+def test_names_the_client_made_up_are_one_label(metrics):
+    for number in range(50):
+        ctx = context(request=request(model=f"made-up-{number}"), failure=ModelNotFoundError("no"))
+        metrics.record(ctx)
+    found = samples(metrics)
+    assert found["postern_requests_total", "other", "none", "none", "none", "model_not_found"] == 50
+    assert not any("made-up" in str(name) for name in found)
+
+
+def test_a_request_that_never_named_a_model_has_none_as_labels(metrics):
+    metrics.record(context(failure=InvalidJsonError("no")))
+    found = samples(metrics)
+    assert found["postern_requests_total", "none", "none", "none", "none", "invalid_json"] == 1
+    assert not any(name[0].startswith("postern_cache") for name in found)
+
+
+def test_names_are_unknown_until_they_are_configured_and_after_they_no_longer_are(metrics):
+    metrics.know({"auto"})
+    assert (metrics.label("auto"), metrics.label("small"), metrics.label(None)) == ("auto", "other", "none")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"), [(OverloadedError("full"), "overloaded"), (DrainingError("by"), "draining")]
+)
+def test_what_is_shed_is_counted_by_its_reason(metrics, error, reason):
+    metrics.record(context(failure=error))
+    assert samples(metrics)["postern_shed_total", reason] == 1
+
+
+def test_a_client_that_went_away_is_counted_by_where_the_request_stood(metrics):
+    metrics.record(finished(is_cancelled=True, phase=Phase.RELAY))
+    found = samples(metrics)
+    assert found["postern_cancelled_total", "relay"] == 1
+    assert found["postern_requests_total", "auto", "small", "weak", "score", "cancelled"] == 1
+    assert found["gen_ai_client_operation_duration_seconds_count", "chat", "auto", "small", "cancelled"] == 1
+
+
+def test_a_score_falls_into_one_of_twenty_buckets(metrics):
+    metrics.record(finished(score=0.23))
+    text = render(metrics.registry)[0].decode()
+    assert text.count("postern_score_bucket{") == 21  # and +Inf
+    assert 'postern_score_bucket{le="0.2",route="auto"} 0.0' in text
+    assert 'postern_score_bucket{le="0.25",route="auto"} 1.0' in text
+
+
+def test_requests_at_a_model_come_and_go(metrics):
+    for change in (1, 1, -1):
+        metrics.track("small", change)
+    assert samples(metrics)["postern_in_flight", "small"] == 1
+
+
+def test_two_sets_of_metrics_share_nothing():
+    one, other = Metrics(), Metrics()
+    one.record(finished())
+    assert samples(other) == {}
+
+
+def test_workers_metrics_merge_from_an_empty_folder_to_nothing(tmp_path):
+    assert render(merged_registry(str(tmp_path)))[0] == b""
