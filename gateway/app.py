@@ -74,7 +74,7 @@ class Factory:
     def __init__(self, metrics: Metrics, routers: Path = ROUTERS) -> None:
         self.metrics = metrics
         self._routers = routers
-        self._store: Store | None = None
+        self._stores: list[Store] = []
         self._store_settings: object = None
 
     def build(self, settings: Settings, *, is_strict: bool = False) -> Pipeline:
@@ -122,14 +122,14 @@ class Factory:
         exact = settings.cache.exact
         if exact is None:
             return None
-        if self._store is None or self._store_settings != (settings.redis, exact.max_entries):
-            self._store = (
+        if self._store_settings != (settings.redis, exact.max_entries):
+            self._stores.append(
                 RedisStore(settings.redis, self._observe_redis)
                 if settings.redis is not None
                 else MemoryStore(exact.max_entries)
             )
             self._store_settings = (settings.redis, exact.max_entries)
-        return ExactCache(self._store, exact, lambda: self._count_fail_open("cache"))
+        return ExactCache(self._stores[-1], exact, lambda: self._count_fail_open("cache"))
 
     def _record(self, ctx: RequestContext) -> None:
         try:
@@ -152,9 +152,9 @@ class Factory:
         self.metrics.child(self.metrics.redis, operation).observe(seconds)
 
     async def close(self) -> None:
-        """Close what outlives pipelines."""
-        if self._store is not None:
-            await self._store.close()
+        """Close what outlives pipelines. Stores that a reload replaced are closed here too: old requests used them."""
+        for store in self._stores:
+            await store.close()
 
 
 def make_data_app(live: Live) -> AsgiApp:

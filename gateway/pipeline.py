@@ -1,4 +1,4 @@
-"""THE WALK: how one request goes through the gateway. Whoever reads `Pipeline.walk` has read the architecture.
+"""THE WALK: how one request goes through the gateway. Whoever reads `walk` and `_stages` has read the architecture.
 
 Each verb below is one stage, and each stage owns one room of the house; they meet only here. The pipeline knows
 neither HTTP nor Redis nor any model: what it is built of is handed to it by `app.py`.
@@ -79,26 +79,29 @@ class Pipeline:
 
     async def walk(self, ctx: RequestContext, client: Client) -> None:
         """Take one request from its first byte to its account. Raises nothing but CancelledError."""
-        self._under_way.enter()
-        try:
-            self.identify(ctx)
-            route = await self.receive(ctx, client)
-            with self.admit(ctx):
-                entry = await self.lookup(ctx, route)
-                await self.classify(ctx, route)
-                self.choose(ctx, route)
-                reply = await self.dispatch(ctx, route, entry)
-                await self.relay(ctx, reply, client)
-        except PosternError as error:
-            await self._fail(ctx, client, error)
-        except asyncio.CancelledError:
-            ctx.is_cancelled = True
-            raise
-        except Exception as exc:  # noqa: BLE001 - the edge: whatever it is, the client gets an answer and the log the cause
-            await self._fail(ctx, client, internal_error(exc))
-        finally:
-            self._under_way.leave()
-            self.settle(ctx)
+        with self._under_way.place():
+            try:
+                await self._stages(ctx, client)
+            except PosternError as error:
+                await self._fail(ctx, client, error)
+            except asyncio.CancelledError:
+                ctx.is_cancelled = True
+                raise
+            except Exception as exc:  # noqa: BLE001 - the edge: whatever it is, the client gets an answer, the log the cause
+                await self._fail(ctx, client, internal_error(exc))
+            finally:
+                self.settle(ctx)
+
+    async def _stages(self, ctx: RequestContext, client: Client) -> None:
+        """Go through the stages, in the order in which a request meets them; `settle` is the last, come what may."""
+        self.identify(ctx)
+        route = await self.receive(ctx, client)
+        with self.admit(ctx):
+            entry = await self.lookup(ctx, route)
+            await self.classify(ctx, route)
+            self.choose(ctx, route)
+            reply = await self.dispatch(ctx, route, entry)
+            await self.relay(ctx, reply, client)
 
     async def refuse(self, ctx: RequestContext, client: Client, error: PosternError) -> None:
         """Answer a request whose head alone is at fault, and account for it."""
@@ -109,15 +112,12 @@ class Pipeline:
 
     async def judge(self, ctx: RequestContext, client: Client) -> Decision:
         """Take the walk only as far as the decision; no model is called. Raises PosternError."""
-        self._under_way.enter()
-        try:
+        with self._under_way.place():
             self.identify(ctx)
             route = await self.receive(ctx, client)
             await self.classify(ctx, route)
             self.choose(ctx, route)
-        finally:
-            self._under_way.leave()
-        return ctx.decided
+            return ctx.decided
 
     def identify(self, ctx: RequestContext) -> None:
         """Find out who is calling."""
@@ -136,12 +136,9 @@ class Pipeline:
     @contextmanager
     def admit(self, ctx: RequestContext) -> Iterator[None]:
         """Let the request in, if there is room."""
-        self.parts.in_flight.enter()
-        ctx.stopwatch.lap(Stage.LIMITS)
-        try:
+        with self.parts.in_flight.place():
+            ctx.stopwatch.lap(Stage.LIMITS)
             yield
-        finally:
-            self.parts.in_flight.leave()
 
     async def lookup(self, ctx: RequestContext, route: Route) -> Entry | None:
         """Find an answer given before, and with it the score it was given under."""

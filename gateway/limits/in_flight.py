@@ -1,6 +1,8 @@
 """How many requests may be in flight at once."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from gateway.core.errors import DrainingError, OverloadedError
 
@@ -32,6 +34,15 @@ class InFlight:
         self.count -= 1
         if self.count == 0:
             self._empty.set()
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold a place for as long as the context lasts. Raises OverloadedError or DrainingError."""
+        self.enter()
+        try:
+            yield
+        finally:
+            self.leave()
 
     async def wait_empty(self) -> None:
         """Return once nobody is inside."""
