@@ -366,13 +366,13 @@ class TestWorkers:
         children = children_of(gateway.process.pid)
         assert len(children) >= 2
         gateway.signal(signal.SIGKILL)
-        await gateway.process.wait()
         try:
             await eventually(lambda: not any(Path(f"/proc/{pid}/stat").exists() for pid in children), 5)
         finally:  # an orphan would hold the gateway's standard error open, and the test with it
             for pid in children:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+            await gateway.process.wait()
         assert await is_refused(gateway.url)
 
     @pytest.mark.parametrize("how", ["SIGTERM", "Ctrl-C"])
