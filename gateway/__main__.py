@@ -66,27 +66,21 @@ def serve(config: Path | None, host: str | None, port: int | None, admin_port: i
     if server.workers > 1 and settings.redis is None:
         _fail("server.workers: more than one process needs shared stores; set redis.url, or leave workers at 1")
     data, admin = _bind(server.host, server.port), _bind(server.admin_host, server.admin_port)
-    _announce(settings, data, admin)
+    reload = partial(load, config, overrides)
+    announce = partial(_announce, settings, data, admin)
     if server.workers > 1:
-        run_loop(Workers(settings, serve_worker, (config, overrides)).run(data, admin))
+        _run(Workers(settings, reload, serve_worker, (config, overrides)).run(data, admin, announce))
     else:
-        run_loop(_serve_here(settings, config, overrides, data, admin))
+        _run(Process(settings, reload, config).run(data, admin, announce))
 
 
-def serve_worker(data: socket.socket, config: Path | None, overrides: Overrides) -> None:
-    """Serve as one of several processes; the parent has the admin port."""
+def serve_worker(data: socket.socket, settings: Settings, config: Path | None, overrides: Overrides) -> None:
+    """Serve as one of several processes; the parent has the admin port and has announced them."""
     set_up_logs()
-    run_loop(_serve_here(load(config, overrides), config, overrides, data, None))
+    _run(Process(settings, partial(load, config, overrides), config).run(data, None, lambda: None))
 
 
-async def _serve_here(
-    settings: Settings, config: Path | None, overrides: Overrides, data: socket.socket, admin: socket.socket | None
-) -> None:
-    await Process(settings, partial(load, config, overrides), config).run(data, admin)
-
-
-def run_loop(work: Coroutine[None, None, None]) -> None:
-    """Run to the end on uvloop."""
+def _run(work: Coroutine[None, None, None]) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(work)
 

@@ -80,7 +80,7 @@ class Factory:
     def build(self, settings: Settings, *, is_strict: bool = False) -> Pipeline:
         """Return a pipeline. `is_strict` (at a reload) refuses a router that can't be loaded instead of failing open.
 
-        Raises ClassifierLoadError when strict. Must be called on a running event loop.
+        Raises ClassifierLoadError when strict.
         """
         routers = {route.policy.router for route in settings.routes.values() if route.policy.kind in SCORED}
         classifiers = {router: self._classifier(router, is_strict=is_strict) for router in routers}

@@ -34,8 +34,11 @@ class Process:
         self._servers: list[QuietServer] = []
         self._retiring: set[asyncio.Task[None]] = set()
 
-    async def run(self, data: socket.socket, admin: socket.socket | None) -> None:
-        """Serve on bound sockets until SIGINT or SIGTERM; SIGHUP and a changed file reload."""
+    async def run(self, data: socket.socket, admin: socket.socket | None, announce: Callable[[], None]) -> None:
+        """Serve on bound sockets until SIGINT or SIGTERM; SIGHUP and a changed file reload.
+
+        `announce` is called once signals are heeded: who reads of a serving gateway may stop it.
+        """
         server = self._live.settings.server
         self._servers = [make_server(make_data_app(self._live), server)]
         sockets = [data]
@@ -54,6 +57,7 @@ class Process:
             loop.add_signal_handler(signal.SIGINT, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         watcher = asyncio.create_task(self._watch())
+        announce()
         try:
             await asyncio.gather(
                 *(one.serve(sockets=[where]) for one, where in zip(self._servers, sockets, strict=True))

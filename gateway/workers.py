@@ -18,6 +18,7 @@ from multiprocessing.context import SpawnProcess
 
 from gateway.api.server import QuietServer, make_server
 from gateway.app import make_admin
+from gateway.settings.faults import SettingsError
 from gateway.settings.root import Settings
 from gateway.telemetry.logs import log
 from gateway.telemetry.metrics import Metrics, forget_worker
@@ -25,30 +26,33 @@ from gateway.telemetry.metrics import Metrics, forget_worker
 WATCH_S = 0.5
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
+LoadSettings = Callable[[], Settings]
 Work = Callable[..., None]
-"""A worker's whole life, given its listening socket and arguments. Must be importable: workers are spawned."""
+"""A worker's whole life, given its socket, the settings and arguments. Importable, as workers are spawned."""
 
 
 class Workers:
     """Keep `server.workers` processes alive until told to stop."""
 
-    def __init__(self, settings: Settings, work: Work, arguments: tuple[object, ...]) -> None:
+    def __init__(self, settings: Settings, load: LoadSettings, work: Work, arguments: tuple[object, ...]) -> None:
         self._settings = settings
+        self._load = load
         self._work = _importable(work)
         self._arguments = arguments
         self._processes: list[SpawnProcess] = []
         self._is_stopping = False
 
-    async def run(self, data: socket.socket, admin: socket.socket) -> None:
-        """Serve until SIGINT or SIGTERM; SIGHUP is passed on."""
+    async def run(self, data: socket.socket, admin: socket.socket, announce: Callable[[], None]) -> None:
+        """Serve until SIGINT or SIGTERM; SIGHUP is passed on. `announce` is called once signals are heeded."""
         folder = tempfile.mkdtemp(prefix="postern-metrics-")
         os.environ[METRICS_FOLDER] = folder
-        admin_server = make_server(make_admin(Metrics(), lambda: self._settings), self._settings.server, is_admin=True)
+        admin_server = make_server(make_admin(Metrics(), self._current), self._settings.server, is_admin=True)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._stop, admin_server, data)
         loop.add_signal_handler(signal.SIGHUP, self._pass_on, signal.SIGHUP)
         self._processes = [self._start(data) for _ in range(self._settings.server.workers)]
+        announce()
         try:
             await asyncio.gather(admin_server.serve(sockets=[admin]), self._watch(data))
         finally:
@@ -56,9 +60,18 @@ class Workers:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _start(self, data: socket.socket) -> SpawnProcess:
-        process = multiprocessing.get_context("spawn").Process(target=self._work, args=(data, *self._arguments))
+        arguments = (data, self._current(), *self._arguments)
+        process = multiprocessing.get_context("spawn").Process(target=self._work, args=arguments)
         process.start()
         return process
+
+    def _current(self) -> Settings:
+        """Return the configuration as it stands now; while that is unsound, the last sound one, as the workers do."""
+        try:
+            self._settings = self._load()
+        except SettingsError as exc:
+            log("reload_refused", problem=str(exc))
+        return self._settings
 
     async def _watch(self, data: socket.socket) -> None:
         while not self._is_stopping:
