@@ -362,6 +362,20 @@ class TestWorkers:
         upstream.script(Answer())
         assert (await call(gateway.url, ask("again"))).status == 200
 
+    async def test_a_worker_comes_back_though_the_configuration_has_become_unsound(
+        self, gateway: RunningGateway, upstream: Upstream
+    ) -> None:
+        upstream.script(Answer())
+        before = workers_of(gateway.process.pid)
+        gateway.config_file.write_text("models: 1")
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        await eventually(lambda: len(workers_of(gateway.process.pid) - before) == 2, 5)
+        answer = await call(gateway.url, ask("after the crash"))
+        assert answer.status == 200
+        assert sum(row["event"] == "worker_died" for row in gateway.log) == 2
+        assert any(row["event"] == "reload_refused" for row in gateway.log)
+
     async def test_workers_do_not_outlive_their_parent(self, gateway: RunningGateway) -> None:
         children = children_of(gateway.process.pid)
         assert len(children) >= 2
