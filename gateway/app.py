@@ -5,10 +5,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from gateway.api.admin import make_admin_app
+from gateway.api.asgi import AsgiApp
 from gateway.api.cold import make_app
+from gateway.api.courtesies import with_courtesies
 from gateway.api.explain import route_handlers
 from gateway.api.feedback import feedback_handlers
-from gateway.api.front import AsgiApp, Front
+from gateway.api.front import Front
 from gateway.api.health import health_handlers
 from gateway.api.live import Live
 from gateway.api.models import model_handlers
@@ -160,7 +162,7 @@ class Factory:
 def make_data_app(live: Live) -> AsgiApp:
     """Return the data port's application."""
     cold = make_app([*model_handlers(live), *route_handlers(live), *health_handlers(live), *feedback_handlers(live)])
-    return Front(live, cold)
+    return Front(live, with_courtesies(cold))
 
 
 def make_admin(metrics: Metrics, settings: Callable[[], Settings]) -> AsgiApp:

@@ -2,16 +2,14 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
 
 import msgspec
 
+from gateway.api.asgi import Receive
 from gateway.core.errors import BodyTimeoutError, BodyTooLargeError, InvalidJsonError, InvalidValueError
 from gateway.schema.request import Operation, Request, decode_request
-
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 LINGER_S = 2.0
 """How long a client that was refused may go on sending, unheard: 10 MiB over 40 Mbit/s."""

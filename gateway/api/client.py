@@ -1,19 +1,16 @@
 """The client of one request, over ASGI: reads its body, sends it bytes as they come, and notices when it goes away."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
-from typing import Any
 
-from gateway.api.body import Receive, decode_body, drain, read_body
+from gateway.api.asgi import Receive, Send
+from gateway.api.body import decode_body, drain, read_body
 from gateway.api.errors import error_body, error_bytes, error_headers
 from gateway.api.headers import RawHeaders, response_headers
 from gateway.core.context import RequestContext
 from gateway.core.errors import PosternError
 from gateway.schema.request import Request
 from gateway.schema.sse import event_of
-
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 JSON = (b"content-type", b"application/json")
 # no-transform and x-accel-buffering keep proxies in front of the gateway from holding chunks back.

@@ -9,8 +9,7 @@ from litestar import Response, post
 from litestar.handlers import HTTPRouteHandler
 
 from gateway.accounting.price import cost_usd
-from gateway.api.body import Receive
-from gateway.api.client import Send
+from gateway.api.asgi import Receive, Send
 from gateway.api.cold import AnyRequest, json_response
 from gateway.api.front import make_client
 from gateway.api.headers import read_headers, request_id_of, wishes_of

@@ -5,19 +5,14 @@ they are read nor tells a handler that its client has gone.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
-from gateway.api.body import Receive, drain
-from gateway.api.client import AsgiClient, Send
+from gateway.api.asgi import AsgiApp, Receive, Scope, Send
+from gateway.api.client import AsgiClient
 from gateway.api.headers import RawHeaders, read_headers, request_id_of, wishes_of
 from gateway.api.live import Live
 from gateway.core.context import RequestContext
 from gateway.core.errors import MethodError, PosternError
 from gateway.schema.request import Operation
-
-Scope = MutableMapping[str, Any]
-AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
 HOT = {
     "/v1/chat/completions": Operation.CHAT,
@@ -36,12 +31,10 @@ class Front:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         operation = HOT.get(scope["path"]) if scope["type"] == "http" else None
-        if operation is not None:
-            await self._serve(operation, scope, receive, send)
-        elif scope["type"] == "http":
-            await self._serve_cold(scope, receive, send)
-        else:
+        if operation is None:
             await self._cold(scope, receive, send)
+        else:
+            await self._serve(operation, scope, receive, send)
 
     async def _serve(self, operation: Operation, scope: Scope, receive: Receive, send: Send) -> None:
         headers = read_headers(scope["headers"])
@@ -61,31 +54,6 @@ class Front:
                 raise
         finally:
             await client.close()
-
-    async def _serve_cold(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on to Litestar; tell its id, and let a client that is answered early finish sending."""
-        request_id = request_id_of(read_headers(scope["headers"])).encode()
-        is_read = False
-
-        async def receive_all() -> MutableMapping[str, Any]:
-            nonlocal is_read
-            message = await receive()
-            is_read = not message.get("more_body", False)
-            return message
-
-        async def send_with_id(message: MutableMapping[str, Any]) -> None:
-            nonlocal is_read
-            if message["type"] == "http.response.start":
-                is_read = is_read or await drain(receive, 0)
-                closing = [] if is_read else [(b"connection", b"close")]
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id), *closing]
-            elif not is_read and not message.get("more_body", False):
-                await send({**message, "more_body": True})
-                await drain(receive)
-                message = {"type": "http.response.body"}
-            await send(message)
-
-        await self._cold(scope, receive_all, send_with_id)
 
     @staticmethod
     def _read_head(ctx: RequestContext, scope: Scope, headers: dict[str, str]) -> PosternError | None:

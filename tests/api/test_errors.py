@@ -17,6 +17,7 @@ import pytest
 from litestar.exceptions import ClientException
 
 from gateway.api.cold import make_app
+from gateway.api.courtesies import with_courtesies
 from gateway.api.front import Front
 from gateway.api.live import Live
 from gateway.app import Factory, make_data_app
@@ -221,7 +222,7 @@ async def ask_what_the_framework_refuses(_: House) -> Told:
     async def be_picky() -> None:
         raise ClientException("details of the framework")
 
-    transport = httpx2.ASGITransport(Front(None, make_app([be_picky])))
+    transport = httpx2.ASGITransport(Front(None, with_courtesies(make_app([be_picky]))))
     async with httpx2.AsyncClient(transport=transport, base_url="http://postern") as http:
         response = await http.get("/picky")
     assert "framework" not in response.text
