@@ -66,7 +66,7 @@ def serve(config: Path | None, host: str | None, port: int | None, admin_port: i
     if server.workers > 1 and settings.redis is None:
         _fail("server.workers: more than one process needs shared stores; set redis.url, or leave workers at 1")
     data, admin = _bind(server.host, server.port), _bind(server.admin_host, server.admin_port)
-    reload = partial(load, config, overrides)
+    reload = partial(load_checked, config, overrides)
     announce = partial(_announce, settings, data, admin)
     if server.workers > 1:
         _run(Workers(settings, reload, serve_worker, (config, overrides)).run(data, admin, announce))
@@ -77,7 +77,7 @@ def serve(config: Path | None, host: str | None, port: int | None, admin_port: i
 def serve_worker(data: socket.socket, settings: Settings, config: Path | None, overrides: Overrides) -> None:
     """Serve as one of several processes; the parent has the admin port and has announced them."""
     set_up_logs()
-    _run(Process(settings, partial(load, config, overrides), config).run(data, None, lambda: None))
+    _run(Process(settings, partial(load_checked, config, overrides), config).run(data, None, lambda: None))
 
 
 def _run(work: Coroutine[None, None, None]) -> None:
@@ -90,6 +90,13 @@ def load(config: Path | None, overrides: Overrides) -> Settings:
     settings = load_settings(config, os.environ) if config else discover_settings(os.environ, probe)
     server = msgspec.structs.replace(settings.server, **overrides)
     return msgspec.structs.replace(settings, server=server)
+
+
+def load_checked(config: Path | None, overrides: Overrides) -> Settings:
+    """Return the settings after a look at their routers too: what a reload may take over. Raises SettingsError."""
+    settings = load(config, overrides)
+    check_routers(settings)
+    return settings
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -115,10 +122,7 @@ def _url(listener: socket.socket) -> str:
 @click.argument("file", type=CONFIG)
 def check_config(file: Path) -> None:
     """Check a configuration: exit 0 and a summary of its routes, or exit 2 and every fault."""
-    settings = _or_exit(lambda: load_settings(file, os.environ))
-    problems = check_routers(settings)
-    if problems:
-        _fail("\n".join(problems))
+    settings = _or_exit(lambda: load_checked(file, {}))
     for name, route in settings.routes.items():
         policy = route.policy
         detail = f"threshold {policy.threshold:g}" if policy.model is None else policy.model

@@ -76,6 +76,7 @@ class Factory:
     def __init__(self, metrics: Metrics, routers: Path = ROUTERS) -> None:
         self.metrics = metrics
         self._routers = routers
+        self._in_flight: InFlight | None = None
         self._stores: list[Store] = []
         self._store_settings: object = None
 
@@ -92,15 +93,22 @@ class Factory:
                 models=settings.models,
                 routes=build_routes(settings),
                 keys=KeyRing(settings.keys),
-                in_flight=InFlight(settings.limits.max_in_flight),
+                in_flight=self._bounded(settings.limits.max_in_flight),
                 classifiers=classifiers,
                 dispatcher=self._dispatcher(settings),
-                flights=Flights(),
+                flights=_flights(settings),
                 cache=self._cache(settings),
                 record=self._record,
                 count_fail_open=self._count_fail_open,
             )
         )
+
+    def _bounded(self, limit: int) -> InFlight:
+        """Return the one counter of the process: requests that began before a reload still take up room after it."""
+        if self._in_flight is None:
+            self._in_flight = InFlight(limit)
+        self._in_flight.limit = limit
+        return self._in_flight
 
     def _classifier(self, router: str, *, is_strict: bool) -> GuardedClassifier | AbsentClassifier:
         folder = Path(router) if "/" in router else self._routers / router
@@ -124,13 +132,14 @@ class Factory:
         exact = settings.cache.exact
         if exact is None:
             return None
-        if self._store_settings != (settings.redis, exact.max_entries):
+        wanted = (settings.redis, exact.max_entries, exact.max_bytes)
+        if self._store_settings != wanted:
             self._stores.append(
                 RedisStore(settings.redis, self._observe_redis)
                 if settings.redis is not None
-                else MemoryStore(exact.max_entries)
+                else MemoryStore(exact.max_entries, max_bytes=exact.max_bytes)
             )
-            self._store_settings = (settings.redis, exact.max_entries)
+            self._store_settings = wanted
         return ExactCache(self._stores[-1], exact, lambda: self._count_fail_open("cache"))
 
     def _record(self, ctx: RequestContext) -> None:
@@ -153,10 +162,22 @@ class Factory:
     def _observe_redis(self, operation: str, seconds: float) -> None:
         self.metrics.child(self.metrics.redis, operation).observe(seconds)
 
+    async def close_replaced(self) -> None:
+        """Close the stores that reloads replaced; no request may still use them."""
+        replaced, self._stores = self._stores[:-1], self._stores[-1:]
+        for store in replaced:
+            await store.close()
+
     async def close(self) -> None:
-        """Close what outlives pipelines. Stores that a reload replaced are closed here too: old requests used them."""
+        """Close what outlives pipelines."""
+        await self.close_replaced()
         for store in self._stores:
             await store.close()
+
+
+def _flights(settings: Settings) -> Flights:
+    exact = settings.cache.exact
+    return Flights() if exact is None else Flights(exact.max_entry_bytes)
 
 
 def make_data_app(live: Live) -> AsgiApp:

@@ -14,6 +14,7 @@ from gateway.core.context import RequestContext
 from gateway.core.errors import InvalidValueError, PosternError
 from gateway.schema.conversation import Conversation, Turn
 from gateway.schema.request import Operation, Request
+from gateway.settings.faults import Fault, SettingsError
 from gateway.settings.root import Settings
 from gateway.settings.service import KeysSettings
 from gateway.telemetry.metrics import Metrics
@@ -91,9 +92,9 @@ def _conversation_of(line: str) -> Conversation:
     return decode_body(Operation.CHAT, body).conversation
 
 
-def check_routers(settings: Settings) -> list[str]:
-    """Return what is wrong with the routers that routes name."""
-    problems = []
+def check_routers(settings: Settings) -> None:
+    """Load every router that a route names. Raises SettingsError with a fault for each that can't be served."""
+    faults = []
     for name, route in settings.routes.items():
         if route.policy.kind not in SCORED:
             continue
@@ -101,5 +102,6 @@ def check_routers(settings: Settings) -> list[str]:
         try:
             OnnxClassifier.load(folder)
         except ClassifierLoadError as exc:
-            problems.append(f"routes.{name}.policy.router: {exc}")
-    return problems
+            faults.append(Fault(f"routes.{name}.policy.router", str(exc), "name a router that can be loaded"))
+    if faults:
+        raise SettingsError(faults)

@@ -223,6 +223,7 @@ class Pipeline:
             tenant=ctx.caller.tenant if ctx.caller else "",
             operation=ctx.operation,
             router=router,
+            fleet=route.fleet,
             fields=ctx.asked.fields,
         )
 

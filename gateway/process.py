@@ -1,6 +1,7 @@
 """The life of one serving process: start, reload, drain, stop. Knows signals and files, not requests."""
 
 import asyncio
+import logging
 import multiprocessing
 import signal
 import socket
@@ -87,10 +88,13 @@ class Process:
         except (SettingsError, ClassifierLoadError) as exc:
             log("reload_refused", problem=str(exc))
             return
+        except Exception as exc:  # noqa: BLE001 - a supervisor: no file may end the watching of files
+            log("reload_refused", level=logging.ERROR, exc_info=exc, problem=type(exc).__name__)
+            return
         if settings.server != self._live.settings.server:
             log("restart_needed", section="server")
         old = self._live.swap(pipeline, settings)
-        task = asyncio.create_task(_retire(old))
+        task = asyncio.create_task(self._retire(old))
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
         log("reloaded", routes=len(settings.routes), models=len(settings.models))
@@ -118,6 +122,13 @@ class Process:
                 seen = now
                 self.reload()
 
+    async def _retire(self, pipeline: Pipeline) -> None:
+        """Close a pipeline once the last request that began with it has ended."""
+        await pipeline.wait_ended()
+        await pipeline.close()
+        if len(self._retiring) == 1:  # this one is the last: nobody uses a replaced store any more
+            await self._factory.close_replaced()
+
     async def _close(self) -> None:
         for task in self._retiring:
             task.cancel()
@@ -135,9 +146,3 @@ def _mark(path: Path | None) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-async def _retire(pipeline: Pipeline) -> None:
-    """Close a pipeline once the last request that began with it has ended."""
-    await pipeline.wait_ended()
-    await pipeline.close()

@@ -12,6 +12,9 @@ from gateway.core.reply import Reply
 MAX_LEAD_BYTES = 262_144
 """How far an upstream may run ahead of the fastest reader before it is paused."""
 
+MAX_KEPT_BYTES = 1_048_576
+"""How long an answer may grow before what every rider has read is forgotten, and nobody can come aboard any more."""
+
 Start = Callable[[], Awaitable[Reply]]
 Finish = Callable[[Reply, bytes], Awaitable[None]]
 """Told of an answer that came to its end."""
@@ -20,7 +23,8 @@ Finish = Callable[[Reply, bytes], Awaitable[None]]
 class Flights:
     """The flights under way, by key."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_kept_bytes: int = MAX_KEPT_BYTES) -> None:
+        self._max_kept_bytes = max_kept_bytes
         self._flights: dict[str, _Flight] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -30,13 +34,13 @@ class Flights:
         `alone` starts a call of its own, which nobody joins. Raises what `start` raises, to every rider.
         """
         flight = None if alone else self._flights.get(key)
-        is_shared = flight is not None and not flight.is_abandoned
-        if flight is None or flight.is_abandoned:
+        is_shared = flight is not None and flight.is_open
+        if flight is None or not flight.is_open:
             flight = self._launch(key, start, finish, alone=alone)
         return await flight.board(is_launcher=not is_shared), is_shared
 
     def _launch(self, key: str, start: Start, finish: Finish, *, alone: bool) -> "_Flight":
-        flight = _Flight()
+        flight = _Flight(self._max_kept_bytes)
         if not alone:
             self._flights[key] = flight
         flight.task = asyncio.create_task(flight.fly(start, finish))
@@ -59,14 +63,16 @@ class Flights:
 class _Flight:
     """One upstream call and its riders."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_kept_bytes: int) -> None:
         self.task: asyncio.Task[None] | None = None
-        self.is_abandoned = False
+        self.is_open = True
+        self._max_kept_bytes = max_kept_bytes
+        self._places: dict[object, int] = {}
+        self._forgotten = 0
         self._opened: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._blocks: list[bytes] = []
         self._received_bytes = 0
         self._furthest_bytes = 0
-        self._riders = 0
         self._is_over = False
         self._failure: Exception | None = None
         self._is_billed = False
@@ -92,7 +98,7 @@ class _Flight:
             self._is_over = True
             self._tell()
             await reply.close()
-        if self._failure is None:
+        if self._failure is None and not self._forgotten:
             await finish(reply, b"".join(self._blocks))
 
     async def _collect(self, reply: Reply) -> None:
@@ -100,10 +106,19 @@ class _Flight:
             async for block in reply.blocks:
                 self._blocks.append(block)
                 self._received_bytes += len(block)
+                if self._received_bytes > self._max_kept_bytes:
+                    self._forget()
                 self._tell()
                 await self._wait_for_room()
         except Exception as exc:  # noqa: BLE001 - a supervisor: whatever it is, the riders raise it
             self._failure = exc
+
+    def _forget(self) -> None:
+        """Let go of the blocks that every rider has read; from then on the answer can be neither joined nor stored."""
+        self.is_open = False
+        read_by_all = min(self._places.values(), default=self._forgotten)
+        del self._blocks[: read_by_all - self._forgotten]
+        self._forgotten = read_by_all
 
     def _tell(self) -> None:
         self._news.set()
@@ -116,30 +131,31 @@ class _Flight:
 
     async def board(self, *, is_launcher: bool) -> Reply:
         """Return this rider's own reply once the call has begun to answer."""
-        self._riders += 1
+        rider = object()
+        self._places[rider] = 0
         try:
             reply = await asyncio.shield(self._opened)
         except BaseException:
             # Who leaves before the answer began never comes to claim the bill: it falls to another rider.
             self._has_launcher_left = self._has_launcher_left or is_launcher
-            await self._leave()
+            await self._leave(rider)
             raise
         return Reply(
             model=reply.model,
             is_streaming=reply.is_streaming,
-            blocks=self._read(),
-            close=self._leave_once(),
+            blocks=self._read(rider),
+            close=self._leave_once(rider),
             attempts=reply.attempts,
             is_fallback=reply.is_fallback,
             claim_bill=lambda: self._claim_bill(is_launcher=is_launcher),
         )
 
-    async def _read(self) -> AsyncIterator[bytes]:
-        place = seen_bytes = 0
+    async def _read(self, rider: object) -> AsyncIterator[bytes]:
+        seen_bytes = 0
         while True:
-            while place < len(self._blocks):
+            while (place := self._places[rider] - self._forgotten) < len(self._blocks):
                 block = self._blocks[place]
-                place += 1
+                self._places[rider] += 1
                 seen_bytes += len(block)
                 self._furthest_bytes = max(self._furthest_bytes, seen_bytes)
                 self._room.set()
@@ -150,27 +166,27 @@ class _Flight:
         if self._failure is not None:
             raise self._failure
 
-    def _leave_once(self) -> Callable[[], Awaitable[None]]:
+    def _leave_once(self, rider: object) -> Callable[[], Awaitable[None]]:
         has_left = False
 
         async def leave() -> None:
             nonlocal has_left
             if not has_left:
                 has_left = True
-                await self._leave()
+                await self._leave(rider)
 
         return leave
 
-    async def _leave(self) -> None:
-        self._riders -= 1
-        if self._riders == 0 and not self._is_over and self.task is not None:
-            self.is_abandoned = True
+    async def _leave(self, rider: object) -> None:
+        self._places.pop(rider, None)
+        if not self._places and not self._is_over and self.task is not None:
+            self.is_open = False
             self.task.cancel()
             await asyncio.wait({self.task})
 
     def _claim_bill(self, *, is_launcher: bool) -> bool:
         """Let one rider pay: who launched the flight, or, if that one left early, the first to come to the end."""
-        is_last_chance = self._is_over or self._riders == 1
+        is_last_chance = self._is_over or len(self._places) == 1
         if is_launcher and not is_last_chance:
             self._has_launcher_left = True
         may_pay = is_last_chance and (is_launcher or self._has_launcher_left) and not self._is_billed

@@ -6,15 +6,18 @@ from collections.abc import Mapping
 import msgspec
 
 
-def cache_key(*, route: str, tenant: str, operation: str, router: str, fields: Mapping[str, msgspec.Raw]) -> str:
+def cache_key(
+    *, route: str, tenant: str, operation: str, router: str, fleet: str, fields: Mapping[str, msgspec.Raw]
+) -> str:
     """Return the whole SHA-256 of a request, in hex.
 
-    Every top-level field counts, as the bytes it came in: nothing is normalised but the order of the fields, so two
+    `fleet` stands for what is behind the route's names: the same name elsewhere is another model. Every top-level
+    field counts, as the bytes it came in: nothing is normalised but the order of the fields, so two
     bodies share a key only if an upstream can't tell them apart. Each part is preceded by its length, so that no
     two lists of parts run into the same bytes. Cut keys collide (CVE-2026-35030): it is never cut.
     """
     digest = hashlib.sha256()
-    for part in (route, tenant, operation, router):
+    for part in (route, tenant, operation, router, fleet):
         _add(digest, part.encode("utf-8", "surrogateescape"))
     for name in sorted(fields):
         _add(digest, name.encode("utf-8", "surrogateescape"))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol
 
-from gateway.classify.features import HEAD_CHARS, TAIL_CHARS
+from gateway.classify.features import HEAD_CHARS, TAIL_CHARS, judged_texts
 from gateway.schema.conversation import Conversation, Turn
 
 # Under this a hop to a thread and back (60 to 100 µs, more under load) costs more than it spares the loop.
@@ -35,7 +35,7 @@ class Classifier(Protocol):
 
 
 def worst_case() -> Conversation:
-    """Build the costliest conversation a request can hold: a longest text, not cut, with words in many scripts."""
+    """Build a conversation with the costliest text there is: a longest one, not cut, with words in many scripts."""
     text = "Prove: 証明 x² ≥ 0 для всех naïve, c++ 1.5\n"
     longest = (text * (HEAD_CHARS // len(text) * 2))[: HEAD_CHARS + TAIL_CHARS]
     return Conversation((Turn("user", longest),))
@@ -73,18 +73,23 @@ class GuardedClassifier:
         self._classifier: Final = classifier
         self._timeout_s: Final = timeout_s
         self._slots: Final = threading.BoundedSemaphore(max_waiting)
-        self._executor: Final = None if self._is_quick(measure) else ThreadPoolExecutor(1, "classify")
+        self._text_s: Final = self._measured_s(measure)
+        self._executor: Final = ThreadPoolExecutor(1, "classify")  # starts its thread with the first work
 
     @property
     def is_on_loop(self) -> bool:
-        """Whether scores are computed on the event loop."""
-        return self._executor is None
+        """Whether a single text is scored on the event loop."""
+        return self._text_s < ON_LOOP_LIMIT_S
 
-    def _is_quick(self, measure: Callable[[Classifier], float]) -> bool:
+    def _measured_s(self, measure: Callable[[Classifier], float]) -> float:
         try:
-            return measure(self._classifier) < ON_LOOP_LIMIT_S
+            return measure(self._classifier)
         except Exception:  # noqa: BLE001  # a classifier that fails its warm-up may recover; it must not stop the start
-            return False
+            return math.inf
+
+    def _is_quick(self, conversation: Conversation) -> bool:
+        """Tell whether every text that would be judged, were it the costliest, could be scored within the limit."""
+        return self.is_on_loop and self._text_s * len(judged_texts(conversation)) < ON_LOOP_LIMIT_S
 
     def _score(self, conversation: Conversation) -> float | None:
         try:
@@ -95,7 +100,7 @@ class GuardedClassifier:
 
     async def score(self, conversation: Conversation) -> float | None:
         """Return the win rate, or None after a fault, time-out, full queue or close. Cancellation passes through."""
-        if self._executor is None:
+        if self._is_quick(conversation):
             return self._score(conversation)
         if not self._slots.acquire(blocking=False):
             return None
@@ -114,5 +119,4 @@ class GuardedClassifier:
 
     def close(self) -> None:
         """Take no more work off the loop. What is queued still ends: cancelling it would cancel its waiters."""
-        if self._executor is not None:
-            self._executor.shutdown(wait=False)
+        self._executor.shutdown(wait=False)

@@ -34,12 +34,14 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ClassifierLoadError(f"{path}: {error.strerror}; {_RETRAIN}") from error
+    except ValueError as error:  # a name that no file can have
+        raise ClassifierLoadError(f"{path}: {error}; {_RETRAIN}") from error
 
 
 def _read_manifest(path: Path) -> Manifest:
     try:
         return msgspec.json.decode(_read(path), type=Manifest)
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:  # not JSON, of another shape, not UTF-8, or nested too deep
         raise ClassifierLoadError(f"{path}: {error}; {_RETRAIN}") from error
 
 

@@ -87,9 +87,9 @@ class Ladder(msgspec.Struct, frozen=True):
         return self.models.index(model) if model in self.models else -1
 
     def tier(self, model: str) -> Tier:
-        """Return what a model is called on this ladder; whoever is on none serves as the strong one."""
+        """Return what a model of this ladder is called; the only one of a ladder is its strong one."""
         rank = self.rank(model)
-        if rank == len(self.models) - 1 or rank < 0:
+        if rank == len(self.models) - 1:
             return Tier.STRONG
         return Tier.MIDDLE if rank else Tier.WEAK
 
@@ -202,7 +202,7 @@ class RequestContext:
 
     @property
     def tier(self) -> Tier | None:
-        """Return the tier of the model that answered, where one did."""
-        if self.ladder is None or self.model is None:
+        """Return the tier of the model that answered; none where none did, or a fallback from outside the ladder."""
+        if self.ladder is None or self.model is None or self.ladder.rank(self.model) < 0:
             return None
         return self.ladder.tier(self.model)

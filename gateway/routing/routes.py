@@ -14,11 +14,15 @@ from gateway.settings.routes import PolicyKind, PolicySettings, RouteSettings
 
 
 class Route(msgspec.Struct, frozen=True):
-    """What stands behind a name: its ladder, how to choose, and what to do when the choice fails."""
+    """What stands behind a name: its ladder, how to choose, and what to do when the choice fails.
+
+    `fleet` changes whenever one of its models comes to mean another server or another model there.
+    """
 
     ladder: Ladder
     policy: Policy
     router: str | None
+    fleet: str = ""
     fallback: tuple[str, ...] = ()
     max_attempts: int = 3
 
@@ -43,31 +47,38 @@ class RouteTable:
 
 def build_routes(settings: Settings) -> RouteTable:
     """Return the table of a configuration: each route, and each model pinned under its own name."""
-    pinned = {name: _pinned(name, name) for name in settings.models}
-    routes = {name: _route(name, route) for name, route in settings.routes.items()}
+    pinned = {name: _pinned(name, name, settings) for name in settings.models}
+    routes = {name: _route(name, route, settings) for name, route in settings.routes.items()}
     embedding = {name: _embedding_route(name, route, settings) for name, route in settings.routes.items()}
     return RouteTable(routes | pinned, embedding | pinned)
 
 
-def _pinned(name: str, model: str) -> Route:
-    return Route(Ladder(name, (model,), is_pinned=True), PinnedPolicy(model), router=None)
+def _pinned(name: str, model: str, settings: Settings) -> Route:
+    ladder = Ladder(name, (model,), is_pinned=True)
+    return Route(ladder, PinnedPolicy(model), router=None, fleet=_fleet((model,), settings))
 
 
-def _route(name: str, settings: RouteSettings) -> Route:
-    policy = build_policy(settings.policy)
+def _route(name: str, route: RouteSettings, settings: Settings) -> Route:
+    policy = build_policy(route.policy)
     return Route(
-        ladder=Ladder(name, settings.models),
+        ladder=Ladder(name, route.models),
         policy=policy,
-        router=settings.policy.router if policy.needs_score else None,
-        fallback=settings.fallback,
-        max_attempts=settings.max_attempts,
+        router=route.policy.router if policy.needs_score else None,
+        fleet=_fleet((*route.models, *route.fallback), settings),
+        fallback=route.fallback,
+        max_attempts=route.max_attempts,
     )
+
+
+def _fleet(names: tuple[str, ...], settings: Settings) -> str:
+    models = [(name, settings.models[name]) for name in names]
+    return repr([(name, model.backend.value, model.urls, model.upstream_model) for name, model in models])
 
 
 def _embedding_route(name: str, route: RouteSettings, settings: Settings) -> Route:
     """Pin embeddings to the first model that makes them: vectors of two models can't be compared."""
     able = [model for model in route.models if Capability.EMBEDDINGS in settings.models[model].capabilities]
-    return _pinned(name, able[0] if able else route.models[0])
+    return _pinned(name, able[0] if able else route.models[0], settings)
 
 
 def build_policy(settings: PolicySettings) -> Policy:

@@ -62,6 +62,10 @@ class ExactCacheSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     max_entries: Annotated[
         Count, Meta(description="Answers in the in-process store. Default 10000: some 20 MB of usual ones.")
     ] = 10_000
+    max_bytes: Annotated[
+        Count,
+        Meta(description="Bytes of all answers in the in-process store. Default 256 MiB: a pod's memory is bounded."),
+    ] = 268_435_456
     max_entry_bytes: Annotated[
         Count, Meta(description="Bytes of the largest answer kept. Default 1 MiB: larger ones are rarely asked twice.")
     ] = 1_048_576

@@ -4,12 +4,16 @@ from collections import OrderedDict
 
 from gateway.core.clock import Clock, monotonic_s
 
+DEFAULT_MAX_BYTES = 268_435_456
+
 
 class MemoryStore:
-    """Keep at most `max_entries` values; each dies at its own time."""
+    """Keep at most `max_entries` values of `max_bytes` together; each dies at its own time."""
 
-    def __init__(self, max_entries: int, clock: Clock = monotonic_s) -> None:
+    def __init__(self, max_entries: int, clock: Clock = monotonic_s, *, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
         self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self._bytes = 0
         self._clock = clock
         self._entries: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
 
@@ -20,18 +24,24 @@ class MemoryStore:
             return None
         dies_s, value = found
         if self._clock() >= dies_s:
-            del self._entries[key]
+            self._drop(key)
             return None
         self._entries.move_to_end(key)
         return value
 
     async def set(self, key: str, value: bytes, ttl_s: int) -> None:
-        """Keep a value, at the cost of the least recently used one when full."""
+        """Keep a value, at the cost of the least recently used ones when full."""
+        self._drop(key)
         self._entries[key] = (self._clock() + ttl_s, value)
-        self._entries.move_to_end(key)
-        if len(self._entries) > self._max_entries:
-            self._entries.popitem(last=False)
+        self._bytes += len(value)
+        while len(self._entries) > self._max_entries or self._bytes > self._max_bytes:
+            self._drop(next(iter(self._entries)))
+
+    def _drop(self, key: str) -> None:
+        _, value = self._entries.pop(key, (0.0, b""))
+        self._bytes -= len(value)
 
     async def close(self) -> None:
         """Forget everything."""
         self._entries.clear()
+        self._bytes = 0

@@ -10,7 +10,7 @@ from gateway.cache.keys import cache_key
 
 NAMES = st.text(max_size=8)
 VALUES = st.binary(max_size=12)
-PARTS = ("route", "tenant", "operation", "router")
+PARTS = ("route", "tenant", "operation", "router", "fleet")
 requests = st.fixed_dictionaries({**dict.fromkeys(PARTS, NAMES), "fields": st.dictionaries(NAMES, VALUES, max_size=4)})
 
 
@@ -21,16 +21,16 @@ def key(asked: dict) -> str:
 
 @given(requests, requests)
 @example(
-    {"route": "a", "tenant": "", "operation": "", "router": "", "fields": {}},
-    {"route": "", "tenant": "a", "operation": "", "router": "", "fields": {}},
+    {"route": "a", "tenant": "", "operation": "", "router": "", "fleet": "", "fields": {}},
+    {"route": "", "tenant": "a", "operation": "", "router": "", "fleet": "", "fields": {}},
 )
 @example(
-    {"route": "", "tenant": "", "operation": "", "router": "", "fields": {"a": b"bc"}},
-    {"route": "", "tenant": "", "operation": "", "router": "", "fields": {"ab": b"c"}},
+    {"route": "", "tenant": "", "operation": "", "router": "", "fleet": "", "fields": {"a": b"bc"}},
+    {"route": "", "tenant": "", "operation": "", "router": "", "fleet": "", "fields": {"ab": b"c"}},
 )
 @example(
-    {"route": "", "tenant": "", "operation": "", "router": "", "fields": {"a": b"1", "b": b"2"}},
-    {"route": "", "tenant": "", "operation": "", "router": "", "fields": {"a": b"2", "b": b"1"}},
+    {"route": "", "tenant": "", "operation": "", "router": "", "fleet": "", "fields": {"a": b"1", "b": b"2"}},
+    {"route": "", "tenant": "", "operation": "", "router": "", "fleet": "", "fields": {"a": b"2", "b": b"1"}},
 )
 def test_keys_are_equal_exactly_when_the_requests_are(one, other):
     assert (key(one) == key(other)) == (one == other)
@@ -54,7 +54,10 @@ def test_a_change_of_any_one_field_changes_the_key(asked, name, value):
     assert key({**asked, "fields": {**asked["fields"], name: value}}) != key(asked)
 
 
-@given(st.lists(NAMES, min_size=4, max_size=4), st.lists(NAMES, min_size=4, max_size=4))
+PART_LISTS = st.lists(NAMES, min_size=len(PARTS), max_size=len(PARTS))
+
+
+@given(PART_LISTS, PART_LISTS)
 def test_parts_never_run_into_one_another(one, other):
     assume(one != other)
     keys = [key({**dict(zip(PARTS, parts, strict=True)), "fields": {}}) for parts in (one, other)]

@@ -156,3 +156,17 @@ def test_the_worst_case_is_a_longest_text_and_is_what_is_timed():
     assert 0 <= time_worst_case(stub) < 0.1
     assert stub.asked == [worst_case()] * len(stub.asked)
     assert len(worst_case().turns[0].text) == HEAD_CHARS + TAIL_CHARS
+
+
+async def test_a_follow_up_that_judges_many_texts_is_scored_off_the_loop(guard):
+    stub = Stub()
+    guarded = guard(stub, lambda _: ON_LOOP_LIMIT_S * 0.6)
+    plan = Turn(
+        "user", "Prove that the scheduler never starves a reader, step by step, and bound the waiting time. " * 4
+    )
+    follow_up = Conversation((plan, Turn("assistant", "First the invariant. " * 40), Turn("user", "yes, go on")))
+
+    await guarded.score(ASK)
+    await guarded.score(follow_up)
+
+    assert [name.startswith("classify") for name in stub.threads] == [False, True]

@@ -85,3 +85,15 @@ def test_a_conversation_scores_as_its_hardest_judged_text():
     hard = "Prove that every bounded monotone sequence converges."
     together = score(("user", hard), ("assistant", "Sure."), ("user", "yes"))
     assert together == pytest.approx(max(score(("user", text)) for text in (hard, "Sure.", "yes")), abs=1e-6)
+
+
+@pytest.mark.parametrize("manifest", [b'{"name":"\xff\xfe"}', b"[" * 100_000, b"{"], ids=["not UTF-8", "deep", "cut"])
+def test_a_corrupt_manifest_is_told_whatever_is_wrong_with_it(tmp_path, manifest):
+    (tmp_path / "manifest.json").write_bytes(manifest)
+    with pytest.raises(ClassifierLoadError):
+        OnnxClassifier.load(tmp_path)
+
+
+def test_a_name_that_no_folder_can_have_is_told():
+    with pytest.raises(ClassifierLoadError):
+        OnnxClassifier.load(Path("a/\0b"))

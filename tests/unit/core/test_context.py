@@ -21,8 +21,9 @@ def test_the_ends_of_a_ladder_are_weak_and_strong_and_all_between_is_middle(mode
     assert [steps.rank(model) for model in models] == list(range(len(models)))
 
 
-def test_who_is_not_on_the_ladder_has_no_rank_and_counts_as_strong():
-    assert (ladder().rank("stranger"), ladder().tier("stranger")) == (-1, Tier.STRONG)
+def test_a_fallback_from_outside_the_ladder_has_no_rank_and_no_tier():
+    assert ladder().rank("stranger") == -1
+    assert decided_context(model="stranger").tier is None
 
 
 def test_a_context_knows_its_tier_once_a_model_answered():

@@ -71,3 +71,14 @@ def test_whatever_is_asked_it_answers_as_a_simple_model_does_and_stays_within_it
             assert len(store._entries) <= size
 
     asyncio.run(play())
+
+
+async def test_the_bytes_of_all_values_are_bounded():
+    store = MemoryStore(100, max_bytes=10)
+    for key in "abc":
+        await store.set(key, b"1234", 60)
+    assert [await store.get(key) for key in "abc"] == [None, b"1234", b"1234"]
+    await store.set("b", b"12345678", 60)
+    assert [await store.get(key) for key in "bc"] == [b"12345678", None]
+    await store.set("huge", b"x" * 11, 60)
+    assert await store.get("huge") is None
