@@ -251,6 +251,42 @@ def routed(upstream: Upstream, router: Path) -> dict[str, Any]:
     return made
 
 
+async def test_no_faulty_router_ends_the_watching_of_the_file(upstream: Upstream, tmp_path: Path) -> None:
+    broken = tmp_path / "router"
+    broken.mkdir()
+    (broken / "manifest.json").write_bytes(b'{"name": "\xff\xfe"}')
+    async with run(config(upstream), tmp_path) as gateway:
+        for router in (Path("a/\0b"), broken):
+            since = len(gateway.log)
+            gateway.write(routed(upstream, router))
+            await gateway.wait_for("reload_refused", 3, since=since)
+        gateway.write(config(upstream, limits={"max_in_flight": 7}))
+        await gateway.wait_for("reloaded", 3)
+
+
+async def test_requests_that_began_before_a_reload_take_up_room_after_it(upstream: Upstream, tmp_path: Path) -> None:
+    upstream.script(Hang(after_chunks=3))
+    async with run(config(upstream, limits={"max_in_flight": 1}), tmp_path) as gateway:
+        wire, rest = await begin(gateway)
+        gateway.signal(signal.SIGHUP)
+        await gateway.wait_for("reloaded", 3)
+        assert (await call(gateway.url, ask("hi"))).status == 503
+        rest.cancel()
+        await asyncio.gather(rest, return_exceptions=True)
+        await wire.close()
+
+
+async def test_another_server_behind_a_name_never_answers_from_the_old_ones_cache(tmp_path: Path) -> None:
+    async with Upstream() as old, Upstream() as new, run(config(old, cache={"exact": {}}), tmp_path) as gateway:
+        old.script(Answer("From the old one."))
+        new.script(Answer("From the new one."))
+        assert (await call(gateway.url, ask("hi"))).text == "From the old one."
+        gateway.write(config(new, cache={"exact": {}}))
+        await gateway.wait_for("reloaded", 3)
+        answer = await call(gateway.url, ask("hi"))
+        assert (answer.text, answer.headers["x-postern-cache"]) == ("From the new one.", "miss")
+
+
 async def test_a_broken_router_is_refused_at_a_reload(upstream: Upstream, tmp_path: Path) -> None:
     router = tmp_path / "router"
     shutil.copytree(Path("router_models/artifacts/default"), router)
