@@ -5,9 +5,9 @@ from collections.abc import Callable
 import msgspec
 
 from gateway.core.context import Usage
-from gateway.core.tokens import CHARACTERS_PER_TOKEN
-from gateway.schema.response import Answer, decode_answer, decode_usage
-from gateway.schema.sse import data_of, event_of, events_in
+from gateway.core.tokens import CHARACTERS_PER_TOKEN, estimate_tokens
+from gateway.schema.response import ABSENT, Answer, decode_answer, decode_usage
+from gateway.schema.sse import DONE, data_of, event_of, events_in
 
 CostOf = Callable[[Usage], float]
 """USD that a usage costs this client."""
@@ -29,9 +29,48 @@ def usage_of(answer: Answer) -> Usage | None:
     return Usage(prompt, completion, min(max(cached, 0), prompt))
 
 
+class _Choice(msgspec.Struct):
+    message: dict[str, msgspec.Raw] | None = None
+    text: msgspec.Raw = ABSENT
+
+
+class _Choices(msgspec.Struct):
+    choices: list[_Choice] | None = None
+
+
+_choices = msgspec.json.Decoder(_Choices)
+_text = msgspec.json.Decoder(str)
+
+_GENERATED = ("content", "reasoning_content", "reasoning", "refusal", "tool_calls", "function_call")
+"""The fields of a message that a model writes; vLLM and others tell its thoughts under the second or third name."""
+
+
 def usage_of_body(body: bytes, prompt_tokens: int) -> Usage:
-    """Return the usage that a whole body tells; else an estimate from the prompt's estimate and the body's length."""
-    return usage_of(decode_answer(body)) or Usage(prompt_tokens, len(body) // CHARACTERS_PER_TOKEN, is_estimated=True)
+    """Return the usage that a whole body tells; else an estimate from the prompt's estimate and the choices' texts."""
+    return usage_of(decode_answer(body)) or Usage(prompt_tokens, _estimate_completion_tokens(body), is_estimated=True)
+
+
+def _estimate_completion_tokens(body: bytes) -> int:
+    try:
+        choices = _choices.decode(body).choices or []
+    except msgspec.ValidationError:
+        return len(body) // CHARACTERS_PER_TOKEN
+    return sum(_estimate_raw_tokens(raw) for choice in choices for raw in _generated(choice))
+
+
+def _generated(choice: _Choice) -> list[msgspec.Raw]:
+    message = choice.message or {}
+    return [choice.text, *(message.get(name, ABSENT) for name in _GENERATED)]
+
+
+def _estimate_raw_tokens(raw: msgspec.Raw) -> int:
+    written = bytes(raw)
+    if written == b"null":
+        return 0
+    try:
+        return estimate_tokens(_text.decode(written))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return -(-len(written) // CHARACTERS_PER_TOKEN)
 
 
 class UsageTap:
@@ -51,7 +90,7 @@ class UsageTap:
 
     def pass_on(self, block: bytes) -> bytes:
         """Return what the client may see of a block of whole events."""
-        self.chunk_count += block.startswith(b"data:") + block.count(b"\ndata:")
+        self.chunk_count += block.startswith(b"data:") + block.count(b"\ndata:") - block.endswith(DONE)
         if b'"usage"' not in block:
             return block
         return b"".join(self._pass_event(event) for event in events_in(block))
@@ -71,6 +110,7 @@ class UsageTap:
             return event
         if "usage" not in fields:
             return event
+        self.chunk_count -= not answer.choices
         found = usage_of(answer)
         self.usage = found or self.usage
         return self._reshape(event, answer, fields, found)

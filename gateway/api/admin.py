@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 import msgspec
-from litestar import Litestar, Response, get
+from litestar import Litestar, Response, get, route
 
 from gateway.api.cold import json_response, make_app
+from gateway.api.health import ASKED_BY
 from gateway.core.secret import Secret
 from gateway.settings.root import Settings
 
@@ -22,7 +23,7 @@ def make_admin_app(scrape: Callable[[], tuple[bytes, str]], settings: Callable[[
     def show_config() -> Response[bytes]:
         return json_response(msgspec.json.encode(settings(), enc_hook=_hide))
 
-    @get("/health/live", sync_to_thread=False)
+    @route("/health/live", http_method=ASKED_BY, sync_to_thread=False)
     def report_live() -> Response[bytes]:
         return json_response(b'{"status":"live"}')
 

@@ -4,21 +4,24 @@ A store that hangs must not take the gateway down with it (litellm#35273), and a
 model is ready though another is away.
 """
 
-from litestar import Response, get
+from litestar import HttpMethod, Response, route
 from litestar.handlers import HTTPRouteHandler
 
 from gateway.api.cold import json_response
 from gateway.api.live import Live
 
+ASKED_BY = [HttpMethod.GET, HttpMethod.HEAD]
+"""Some load balancers ask by HEAD; the server leaves the body of its answer out."""
+
 
 def health_handlers(live: Live) -> list[HTTPRouteHandler]:
     """Return the handlers of `/health/live` and `/health/ready`."""
 
-    @get("/health/live", sync_to_thread=False)
+    @route("/health/live", http_method=ASKED_BY, sync_to_thread=False)
     def report_live() -> Response[bytes]:
         return json_response(b'{"status":"live"}')
 
-    @get("/health/ready", sync_to_thread=False)
+    @route("/health/ready", http_method=ASKED_BY, sync_to_thread=False)
     def report_ready() -> Response[bytes]:
         if live.is_draining:
             return json_response(b'{"status":"draining"}', 503, {"retry-after": "1"})

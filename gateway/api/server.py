@@ -1,7 +1,8 @@
 """The HTTP server: uvicorn with uvloop and httptools, and bounds for clients that mean no good or have no luck.
 
 uvicorn waits for ever for the end of a request's head, takes heads of any size, writes its 400 into the middle of an
-answer, and does not see a client leave that has sent its next request already; `BoundedProtocol` mends all of it.
+answer, does not see a client leave that has sent its next request already, and loses the body of a request that
+offers another protocol; `BoundedProtocol` mends all of it.
 Conformance is tested in `tests/faults/`.
 """
 
@@ -12,9 +13,11 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
+import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gateway.api.headers import RawHeaders
 from gateway.settings.service import ServerSettings
 
 MAX_HEAD_BYTES = 65_536
@@ -69,7 +72,8 @@ def bounded_protocol(header_timeout_s: float, stall_s: float) -> type[HttpToolsP
         def data_received(self, data: bytes) -> None:
             if self.is_deaf:
                 return
-            super().data_received(data)
+            self._unset_keepalive_if_required()
+            self.feed(data)
             if self.is_in_head:
                 # Counted here too: the parser tells of a header only once it is whole.
                 self.head_bytes += len(data)
@@ -78,6 +82,30 @@ def bounded_protocol(header_timeout_s: float, stall_s: float) -> type[HttpToolsP
             elif self.head_timer is None and not self.is_answering:
                 # Empty lines before a request begin no message, but end uvicorn's wait for a next one.
                 self.expect_head()
+
+        def feed(self, data: bytes) -> None:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                if not self.is_deaf:
+                    self.decline(data[offer.args[0] :])
+            except httptools.HttpParserError:
+                self.hang_up(INVALID)
+
+        def decline(self, rest: bytes) -> None:
+            """Read a request that offers another protocol (`curl --http2` offers h2c) as if it did not.
+
+            The parser ends such a message at its head and its body would be lost, so another one starts anew.
+            """
+            method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+            if method == b"CONNECT":
+                self.hang_up(INVALID)
+                return
+            start = b"%b %b HTTP/%b" % (method, self.url, version)
+            lines = [start, *(b"%b: %b" % header for header in without_offer(self.headers)), b"", b""]
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            self.feed(b"\r\n".join(lines) + rest)
 
         def on_message_begin(self) -> None:
             self.is_in_head = True
@@ -89,6 +117,8 @@ def bounded_protocol(header_timeout_s: float, stall_s: float) -> type[HttpToolsP
         def on_headers_complete(self) -> None:
             self.is_in_head = False
             self.stop_expecting()
+            if self.parser.should_upgrade():
+                return
             if self.is_answering:
                 self.hang_up(INVALID)
             elif len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > MAX_HEAD_BYTES:
@@ -101,6 +131,8 @@ def bounded_protocol(header_timeout_s: float, stall_s: float) -> type[HttpToolsP
                 super().on_body(body)
 
         def on_message_complete(self) -> None:
+            if self.parser.should_upgrade():
+                return
             self.is_whole = True
             if not self.is_deaf:
                 super().on_message_complete()
@@ -110,9 +142,6 @@ def bounded_protocol(header_timeout_s: float, stall_s: float) -> type[HttpToolsP
             if not self.is_whole and not self.transport.is_closing():
                 # The rest of its body would keep the connection busy for as long as the client likes.
                 self.transport.close()
-
-        def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's text says no more than the status
-            self.hang_up(INVALID)
 
         def hang_up(self, farewell: bytes) -> None:
             """Listen no more; close now or, so that nothing is mixed into an answer under way, at its end."""
@@ -148,6 +177,14 @@ def bounded_protocol(header_timeout_s: float, stall_s: float) -> type[HttpToolsP
             super().resume_writing()
 
     return BoundedProtocol
+
+
+def without_offer(headers: RawHeaders) -> RawHeaders:
+    """Return headers without the offer of another protocol; a server may ignore it (RFC 9110, 7.8)."""
+    kept = [(name, value) for name, value in headers if name not in {b"upgrade", b"http2-settings", b"connection"}]
+    options = [part.strip() for name, value in headers if name == b"connection" for part in value.split(b",")]
+    others = [part for part in options if part.lower() not in {b"upgrade", b"http2-settings"}]
+    return [*kept, (b"connection", b", ".join(others))] if others else kept
 
 
 class QuietServer(uvicorn.Server):

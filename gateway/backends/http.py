@@ -69,6 +69,9 @@ class Httpx2Client:
                 self._client.build_request("POST", request.url, headers=request.headers, content=request.body),
                 stream=True,
             )
+        except UnicodeError:
+            # Without its cause, which holds the header: an `api_key` that is not ASCII.
+            raise HttpError("a header is not ASCII") from None
         except (httpx2.HTTPError, httpx2.InvalidURL) as exc:
             raise _failure(exc) from exc
         return HttpResponse(response.status_code, response.headers, _chunks(response), response.aclose)

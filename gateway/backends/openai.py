@@ -7,7 +7,7 @@ from contextlib import suppress
 import msgspec
 
 from gateway.backends.backend import Call
-from gateway.backends.events import whole_events
+from gateway.backends.events import up_to_first_data, whole_events
 from gateway.backends.http import HttpClient, HttpError, HttpRequest, HttpResponse
 from gateway.core.errors import (
     PosternError,
@@ -85,11 +85,11 @@ class OpenAIBackend:
             if not call.request.is_streaming:
                 return await self._whole(call, response)
             blocks = self._blocks(call, response)
-            first = await anext(blocks)
+            first = await up_to_first_data(self._name, blocks)
         except BaseException:
             await response.close()
             raise
-        return Reply(self._name, is_streaming=True, blocks=_chain(first, blocks), close=response.close)
+        return Reply(self._name, is_streaming=True, blocks=self._timed(call, first, blocks), close=response.close)
 
     async def _whole(self, call: Call, response: HttpResponse) -> Reply:
         body = await _read_at_most(response, MAX_BODY_BYTES)
@@ -105,25 +105,25 @@ class OpenAIBackend:
         return Reply(self._name, is_streaming=False, blocks=_once(body), close=_nothing)
 
     async def _blocks(self, call: Call, response: HttpResponse) -> AsyncIterator[bytes]:
-        timed = self._timed(call, response.chunks)
         try:
-            async for block in whole_events(self._name, timed):
+            async for block in whole_events(self._name, response.chunks, choice_count(call.request)):
                 yield block
             await _drain(response)
         except HttpError as exc:
             raise UpstreamInterruptedError(f"{self._name} broke off in the middle of its answer.") from exc
 
-    async def _timed(self, call: Call, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Bound each wait for a chunk; the one for the first is bounded by `open`."""
+    async def _timed(self, call: Call, first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Yield the first block, whose wait `open` has bounded, then the rest, bounding each wait for one."""
+        yield first
         loop = asyncio.get_running_loop()
         try:
             while True:
                 left_s = call.deadline_s - loop.time()
                 async with asyncio.timeout(min(self._settings.timeouts.between_chunks_s, left_s)):
-                    chunk = await anext(chunks, None)
-                if chunk is None:
+                    block = await anext(rest, None)
+                if block is None:
                     return
-                yield chunk
+                yield block
         except TimeoutError as exc:
             raise UpstreamTimeoutError(f"{self._name} fell silent in the middle of its answer.") from exc
 
@@ -163,6 +163,15 @@ def upstream_body(request: Request, model: str, settings: ModelSettings) -> byte
     return msgspec.json.encode(fields)
 
 
+def choice_count(request: Request) -> int:
+    """Return how many choices a whole answer has: `n`, for each prompt where a request may hold several."""
+    n = msgspec.json.decode(request.fields.get("n", b"null"), type=int | None) or 1
+    if request.operation is not Operation.COMPLETION:
+        return n
+    prompts = len(request.conversation.turns) + len(request.conversation.token_counts)
+    return n * max(prompts, 1)
+
+
 async def _read_at_most(response: HttpResponse, limit: int) -> bytes:
     parts, size = [], 0
     async for chunk in response.chunks:
@@ -184,12 +193,6 @@ async def _drain(response: HttpResponse) -> None:
 def _retry_after_s(headers: Mapping[str, str]) -> int:
     value = headers.get("retry-after", "")
     return min(int(value), 3600) if value.isascii() and value.isdigit() and len(value) < 10 else 1
-
-
-async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for block in rest:
-        yield block
 
 
 async def _once(body: bytes) -> AsyncIterator[bytes]:

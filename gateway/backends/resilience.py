@@ -97,18 +97,23 @@ class Dispatcher:
     async def open(self, plan: Sequence[str], max_attempts: int, call_of: CallOf) -> Reply:
         """Return the first reply that begins; the plan's first model is the chosen one, the others its fallback.
 
+        All attempts share one deadline, of the chosen model's `total_s`; once it is over none begins.
         Raises the last `UpstreamError`, or at once the error of a request that no server would take. `attempts` is
         set on whatever is raised.
         """
         failure: PosternError = UpstreamUnavailableError("No model's server can be reached.")
+        loop = asyncio.get_running_loop()
+        call = call_of(loop.time() + self._total_s[plan[0]])
         attempts = 0
         too_small = None
         for model, backend in self._attempts(plan, max_attempts):
             if model == too_small:
                 continue
+            if attempts and loop.time() >= call.deadline_s:
+                break
             attempts += 1
             try:
-                reply = await self._attempt(model, backend, call_of)
+                reply = await self._attempt(model, backend, call)
             except PosternError as exc:
                 exc.attempts = attempts
                 if not isinstance(exc, UpstreamError):
@@ -132,8 +137,7 @@ class Dispatcher:
             if left <= 0:
                 return
 
-    async def _attempt(self, model: str, backend: Backend, call_of: CallOf) -> Reply:
-        call = call_of(asyncio.get_running_loop().time() + self._total_s[model])
+    async def _attempt(self, model: str, backend: Backend, call: Call) -> Reply:
         outcome = "cancelled"
         try:
             reply = await self._replicas[model].open(backend, call)

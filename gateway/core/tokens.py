@@ -7,7 +7,6 @@ CHARACTERS_PER_TOKEN = 4
 TOKENS_PER_TURN = 4
 TOKENS_PER_ATTACHMENT = 800
 """A 1024 x 1024 image is 765 tokens at OpenAI; others charge about as much."""
-TOKENS_PER_TOOL = 100
 
 
 def estimate_tokens(text: str) -> int:
@@ -23,8 +22,8 @@ def estimate_prompt_tokens(conversation: Conversation) -> int:
     return (
         sum(estimate_tokens(turn.text) + TOKENS_PER_TURN for turn in conversation.turns)
         + conversation.attachment_count * TOKENS_PER_ATTACHMENT
-        + conversation.tool_count * TOKENS_PER_TOOL
         + sum(conversation.token_counts)
+        + -(-conversation.json_bytes // CHARACTERS_PER_TOKEN)
     )
 
 

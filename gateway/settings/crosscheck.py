@@ -67,6 +67,7 @@ def _check_models(models: Mapping[str, ModelSettings | None] | None) -> Iterator
     for name, model in (models or {}).items():
         if model is not None:
             yield from _check_urls(model, under(under("models", name), "urls"))
+            yield from _check_api_key(model, under(under("models", name), "api_key"))
 
 
 def _check_urls(model: ModelSettings, path: str) -> Iterator[Fault]:
@@ -82,6 +83,13 @@ def _check_urls(model: ModelSettings, path: str) -> Iterator[Fault]:
             yield Fault(
                 f"{path}[{index}]", problem, "write http://HOST:PORT/v1 or https://HOST/v1; keys go to `api_key`"
             )
+
+
+def _check_api_key(model: ModelSettings, path: str) -> Iterator[Fault]:
+    """Yield a fault for a key that no HTTP header can hold, such as one pasted with a typographic quote."""
+    text = model.api_key.reveal() if model.api_key else ""
+    if not (text.isascii() and text.isprintable()):
+        yield Fault(path, "holds a character that no header can", "use printable ASCII on one line")
 
 
 def _find_url_problem(url: str) -> str | None:

@@ -38,6 +38,11 @@ def messages(raw: bytes) -> bytes:
     return b'{"model":"small","messages":' + raw + b"}"
 
 
+def many(unit: bytes) -> bytes:
+    """A list of tiny elements that all but fills 10 MiB."""
+    return b"[" + b",".join([unit] * (10_485_000 // (len(unit) + 1))) + b"]"
+
+
 JSON_FAULTS = {
     "empty": b"",
     "blank": b" \n",
@@ -161,6 +166,24 @@ async def test_other_endpoints_name_the_value_too(house, path, body, param):
     assert (response.status_code, error["code"], error["param"]) == (400, "invalid_value", param)
 
 
+MILLIONS = {
+    "messages": (PATHS[0], b'{"model":"small","messages":' + many(b'{"role":"u"}'), "messages"),
+    "tools": (PATHS[0], chat()[:-1] + b',"tools":' + many(b"1"), "tools"),
+    "prompt": (PATHS[1], b'{"model":"small","prompt":' + many(b"1"), "prompt"),
+    "input": (PATHS[2], b'{"model":"large","input":' + many(b'""'), "input"),
+}
+
+
+@over_http
+@pytest.mark.parametrize("field", MILLIONS)
+async def test_millions_of_elements_are_refused_by_the_name_of_their_field(house, field):
+    path, body, param = MILLIONS[field]
+    response = await house.post(path, content=body + b"}")
+    error = assert_openais_shape(response)
+    assert "`array` of length <= " in error["message"]
+    assert (response.status_code, error["code"], error["param"]) == (400, "invalid_value", param)
+
+
 GOOD = {
     "1e400 in an unknown field": with_raw("x", b"1e400"),
     "huge integer in an unknown field": with_raw("x", b"9" * 4_000),
@@ -255,6 +278,16 @@ async def test_head_and_options_are_never_a_fault_of_ours(house, method):
     for path in ("/v1/models", "/health/live", "/", "/nothing"):
         response = await house.http.request(method, house.gateway.root + path)
         assert response.status_code in {200, 204, 404, 405}
+
+
+@over_http
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready"])
+async def test_health_is_told_to_who_asks_by_head(house, path):
+    asked = await house.http.get(house.gateway.root + path)
+    response = await house.http.head(house.gateway.root + path)
+    assert (response.status_code, response.content) == (200, b"")
+    assert response.headers["content-length"] == asked.headers["content-length"]
+    assert (await house.http.head(house.gateway.admin_url + "/health/live")).status_code == 200
 
 
 @over_http

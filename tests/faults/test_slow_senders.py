@@ -211,3 +211,40 @@ async def test_a_body_over_its_bound_gets_413_by_its_length_alone(bench: Bench) 
         answer = await wire.response()
         assert answer.status == 413
         assert json.loads(answer.body)["error"]["code"] == "request_too_large"
+
+
+H2C = {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "http2_settings": "AAMAAABkAAQCAAAAAAIAAAAA"}
+
+
+@pytest.mark.parametrize("offer", [H2C, {"connection": "keep-alive, upgrade", "upgrade": "websocket"}])
+async def test_an_offer_of_another_protocol_is_not_taken_and_no_body_lost(bench: Bench, offer: dict[str, str]) -> None:
+    async with await Wire.connect(bench.gateway.url) as wire:
+        for prompt in ("first", "second"):
+            await wire.send(post(ask(prompt), **offer))
+            assert (await wire.response()).status == 200
+            assert prompt.encode() in bench.upstream.requests[-1].body
+        await wire.send(post(ask("third")))
+        assert (await wire.response()).status == 200
+
+
+async def test_an_offer_that_comes_in_pieces_is_not_taken_either(bench: Bench) -> None:
+    request = post(ask("pieces"), **H2C)
+    async with await Wire.connect(bench.gateway.url) as wire:
+        for at in range(0, len(request), 40):
+            await wire.send(request[at : at + 40])
+            await asyncio.sleep(0.01)
+        assert (await wire.response()).status == 200
+        assert b"pieces" in bench.upstream.requests[-1].body
+
+
+async def test_an_offer_with_a_close_is_closed(bench: Bench) -> None:
+    async with await Wire.connect(bench.gateway.url) as wire:
+        await wire.send(post(ask("last"), connection="Upgrade, close", upgrade="h2c"))
+        assert (await wire.response()).status == 200
+        assert await wire.hung_up(KEEP_ALIVE_S / 2) == b""
+
+
+async def test_a_tunnel_is_refused(bench: Bench) -> None:
+    async with await Wire.connect(bench.gateway.url) as wire:
+        await wire.send(b"CONNECT gateway:443 HTTP/1.1\r\nhost: gateway\r\n\r\n")
+        assert (await wire.hung_up()).startswith(b"HTTP/1.1 400 ")

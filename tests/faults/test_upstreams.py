@@ -34,6 +34,7 @@ TEXT = "Hello from upstream."
 OTHER = Answer("From the other replica.")
 STRONG = Answer("From the large model.")
 TIMEOUTS = {"first_byte_s": 0.3, "between_chunks_s": 0.4, "total_s": 1.5, "connect_s": 0.3}
+SLOW_START = {"first_byte_s": 5.0, "between_chunks_s": 0.2, "total_s": 10.0}
 
 
 @dataclass
@@ -72,6 +73,7 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ben
         models = {
             "small": model | {"urls": [a.url, b.url], "context_tokens": 1000},
             "one": model | {"urls": [a.url]},
+            "slow": {"backend": "openai", "timeouts": SLOW_START, "urls": [a.url]},
             "down": model | {"urls": [refused_url(), b.url]},
             "dead": model | {"urls": [refused_url()]},
             "large": model | {"urls": [large.url], "context_tokens": 100_000},
@@ -100,7 +102,12 @@ async def bench(running: Bench) -> Bench:
     return running
 
 
-BEFORE_THE_FIRST_BYTE: dict[str, tuple[Behaviour, str]] = {
+HANGING: dict[str, tuple[Behaviour, str]] = {
+    "no headers": (Hang("headers"), "upstream_timeout"),
+    "slow headers": (SlowHeaders(2.0, pieces=20), "upstream_timeout"),
+    "no body": (Hang("body"), "upstream_timeout"),
+}
+FAILING: dict[str, tuple[Behaviour, str]] = {
     "status 500": (Error(500), "upstream_error"),
     "status 503": (Error(503), "upstream_error"),
     "status 429": (Error(429), "upstream_rate_limited"),
@@ -110,21 +117,22 @@ BEFORE_THE_FIRST_BYTE: dict[str, tuple[Behaviour, str]] = {
     "status 302": (Error(302), "upstream_error"),
     "no answer": (DropConnection(before_headers=True), "upstream_error"),
     "reset": (DropConnection(before_headers=True, reset=True), "upstream_error"),
-    "no headers": (Hang("headers"), "upstream_timeout"),
-    "slow headers": (SlowHeaders(2.0, pieces=20), "upstream_timeout"),
-    "no body": (Hang("body"), "upstream_timeout"),
     "error first": (ErrorInStream(), "upstream_error"),
     "garbage": (Garbage(b"<html>It works!</html>\n\n"), "upstream_error"),
 }
+PING = b": ping\n\n"
+ERROR_AFTER_PING = SplitBytes(PING + b'data: {"error":{"message":"broke"}}\n\n', [len(PING)], pause_s=0.05)
+FAILING_STREAMS = FAILING | HANGING | {"error after a ping": (ERROR_AFTER_PING, "upstream_error")}
 EITHER = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 
 
-@EITHER
-@pytest.mark.parametrize("lie", BEFORE_THE_FIRST_BYTE)
+@pytest.mark.parametrize(
+    ("lie", "stream"), [*((lie, False) for lie in FAILING), *((lie, True) for lie in FAILING_STREAMS)]
+)
 async def test_what_fails_before_its_first_byte_is_asked_of_the_other_replica(
     bench: Bench, lie: str, stream: bool
 ) -> None:
-    behaviour, outcome = BEFORE_THE_FIRST_BYTE[lie]
+    behaviour, outcome = FAILING_STREAMS[lie]
     bench.a.script(behaviour)
     bench.b.script(behaviour)
     before = await bench.counted("small", outcome)
@@ -135,6 +143,24 @@ async def test_what_fails_before_its_first_byte_is_asked_of_the_other_replica(
     assert (answer.headers["x-postern-model"], answer.headers["x-postern-reason"]) == ("large", "fallback")
     assert (len(bench.a.requests), len(bench.b.requests), len(bench.large.requests)) == (1, 1, 1)
     assert await bench.counted("small", outcome) == before + 2
+
+
+@pytest.mark.parametrize("lie", HANGING)
+async def test_a_whole_answer_that_never_comes_takes_its_total_time_once(bench: Bench, lie: str) -> None:
+    """It has no first byte before its last, so a hung server can't be told from a slow one until the time is over."""
+    behaviour, _ = HANGING[lie]
+    bench.a.script(behaviour)
+    bench.b.script(behaviour)
+    began_s = asyncio.get_running_loop().time()
+    answer = await bench.ask(stream=False)
+    assert asyncio.get_running_loop().time() - began_s < 2 * TIMEOUTS["total_s"]
+    assert (answer.status, answer.code, bench.asked) == (504, "upstream_timeout", 1)
+
+
+async def test_a_first_token_later_than_a_pause_may_last_is_waited_for(bench: Bench) -> None:
+    bench.a.script(Answer(ttft_s=0.6))
+    answer = await bench.ask("slow", stream=True)
+    assert (answer.status, answer.text) == (200, TEXT)
 
 
 @EITHER

@@ -101,7 +101,7 @@ def test_a_lie_is_not_counted_and_not_shown_to_who_did_not_ask(lie):
     told = one.pass_on(chunk("Hi") + chunk(finish_reason="stop", usage=lie) + event_of({"choices": [], "usage": lie}))
     assert all("usage" not in payload for payload in payloads(told))
     assert one.usage is None
-    assert one.usage_or_estimate(40) == Usage(40, 3, is_estimated=True)
+    assert one.usage_or_estimate(40) == Usage(40, 2, is_estimated=True)
 
 
 @pytest.mark.parametrize("lie", LIES, ids=str)
@@ -144,6 +144,37 @@ def test_a_body_tells_its_usage():
 
 
 @pytest.mark.parametrize("lie", [*LIES, None], ids=str)
-def test_a_body_without_usage_to_trust_is_estimated_by_its_length(lie):
-    answer = body(usage=lie)
-    assert usage_of_body(answer, 99) == Usage(99, len(answer) // 4, is_estimated=True)
+def test_a_body_without_usage_to_trust_is_estimated_by_its_text(lie):
+    assert usage_of_body(body(usage=lie), 99) == Usage(99, 2, is_estimated=True)  # Hello
+
+
+CALLS = [{"id": "c", "function": {"name": "f", "arguments": "{}"}}]
+
+
+@pytest.mark.parametrize(
+    ("answer", "tokens"),
+    [
+        ({"choices": [{"text": "a" * 8}, {"text": "a" * 4}]}, 3),
+        ({"choices": [{"message": {"content": "\n" * 8, "role": "assistant"}, "logprobs": {"x": "y" * 999}}]}, 2),
+        ({"choices": [{"message": {"content": "証明", "reasoning_content": "abcd", "refusal": None}}]}, 3),
+        ({"choices": [{"message": {"content": None, "tool_calls": CALLS}}]}, -(-len(json.dumps(CALLS)) // 4)),
+        ({"choices": [{"message": None}]}, 0),
+        ({"choices": []}, 0),
+        ({"choices": None}, 0),
+        ({"data": [{"embedding": [0.5] * 1000}]}, 0),
+    ],
+)
+def test_an_estimate_counts_what_was_generated_and_nothing_around_it(answer, tokens):
+    assert usage_of_body(json.dumps(answer, ensure_ascii=False).encode(), 7) == Usage(7, tokens, is_estimated=True)
+
+
+def test_choices_in_no_known_shape_are_estimated_by_their_length():
+    answer = b'{"choices":[{"message":"' + b"a" * 100 + b'"}]}'
+    assert usage_of_body(answer, 7) == Usage(7, len(answer) // 4, is_estimated=True)
+
+
+def test_the_end_of_a_stream_is_no_token():
+    one = tap(is_wanted=False)
+    one.pass_on(chunk("a") + chunk("b"))
+    one.pass_on(chunk(finish_reason="stop") + DONE)
+    assert one.usage_or_estimate(7) == Usage(7, 3, is_estimated=True)

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from msgspec import structs
 
 from gateway.backends.resilience import COOLDOWN_S, Dispatcher, Replicas
 from gateway.core.errors import (
@@ -10,6 +11,7 @@ from gateway.core.errors import (
     UpstreamError,
     UpstreamRateLimitError,
     UpstreamRejectionError,
+    UpstreamTimeoutError,
     UpstreamUnavailableError,
 )
 from tests.builders import FakeClock, call, raised_by, reply
@@ -22,11 +24,16 @@ class FakeBackend:
         self.url = url
         self.fault = fault
         self.log = [] if log is None else log
+        self.pause_s = 0
+        self.deadlines = []
         self.closed_replies = 0
         self.is_closed = False
 
     async def open(self, call):
         self.log.append(self.url)
+        self.deadlines.append(call.deadline_s)
+        if self.pause_s:
+            await asyncio.sleep(self.pause_s)
         if self.fault is not None:
             raise self.fault
         return reply(model=self.url.partition(".")[0], close=self._close_reply)
@@ -41,7 +48,7 @@ class FakeBackend:
 class House:
     """Models with so many replicas each, and all that is told of them."""
 
-    def __init__(self, **replica_counts):
+    def __init__(self, total_s=None, **replica_counts):
         self.log, self.attempts, self.tracked, self.clock = [], [], [], FakeClock()
         self.backends = {
             model: [FakeBackend(f"{model}.{n}", self.log) for n in range(count)]
@@ -51,7 +58,9 @@ class House:
             model: Replicas(backends, self.tracked.append, self.clock) for model, backends in self.backends.items()
         }
         self.dispatcher = Dispatcher(
-            replicas, dict.fromkeys(replicas, 10.0), lambda *attempt: self.attempts.append(attempt)
+            replicas,
+            dict.fromkeys(replicas, 10.0) | (total_s or {}),
+            lambda *attempt: self.attempts.append(attempt),
         )
 
     def fail(self, model, fault=None):
@@ -59,7 +68,7 @@ class House:
             backend.fault = fault or UpstreamUnavailableError(f"{model} is away")
 
     async def open(self, *plan, max_attempts=3):
-        return await self.dispatcher.open(plan, max_attempts, lambda _: call())
+        return await self.dispatcher.open(plan, max_attempts, lambda end_s: structs.replace(call(), deadline_s=end_s))
 
     @property
     def models_asked(self):
@@ -223,11 +232,24 @@ async def test_a_call_that_fails_or_is_cancelled_leaves_nobody_in_flight():
     assert house.attempts[-1] == ("small", "cancelled")
 
 
-async def test_each_attempt_has_a_deadline_of_its_own():
-    house, deadlines = House(small=1), []
-    loop = asyncio.get_running_loop()
-    await house.dispatcher.open(["small"], 1, lambda deadline_s: deadlines.append(deadline_s - loop.time()) or call())
-    assert deadlines == [pytest.approx(10.0, abs=0.1)]
+async def test_every_attempt_shares_one_deadline_that_of_the_chosen_model():
+    house, deadlines = House({"small": 3.0}, small=2, large=1), []
+    house.fail("small")
+    for backend in (*house.backends["small"], *house.backends["large"]):
+        backend.pause_s, backend.deadlines = 0.02, deadlines
+    began_s = asyncio.get_running_loop().time()
+    await house.dispatcher.open(["small", "large"], 3, lambda end_s: structs.replace(call(), deadline_s=end_s))
+    assert deadlines == [pytest.approx(began_s + 3.0, abs=0.1)] * 3
+    assert len(set(deadlines)) == 1
+
+
+async def test_no_attempt_begins_after_the_deadline():
+    house = House({"small": 0.05}, small=2, large=1)
+    house.fail("small", UpstreamTimeoutError("too slow"))
+    for backend in house.backends["small"]:
+        backend.pause_s = 0.03
+    error = await raised_by(house.open("small", "large"))
+    assert (error.code, error.attempts, house.models_asked) == ("upstream_timeout", 2, ["small", "small"])
 
 
 async def test_closing_closes_every_replica():

@@ -20,10 +20,11 @@ def test_a_longer_text_is_never_estimated_shorter(text, more):
     assert estimate_tokens(text) <= estimate_tokens(text + more) <= estimate_tokens(text) + estimate_tokens(more)
 
 
-def test_a_conversation_is_its_turns_tools_attachments_and_token_ids():
+def test_a_conversation_is_its_turns_attachments_json_and_token_ids():
     turns = (Turn("user", "abcd"), Turn("assistant", "abcdefgh"))
     assert estimate_prompt_tokens(Conversation(turns)) == 1 + 4 + 2 + 4
-    assert estimate_prompt_tokens(Conversation((), tool_count=2, attachment_count=1, token_counts=(7, 8))) == 1015
+    assert estimate_prompt_tokens(Conversation((), attachment_count=1, token_counts=(7, 8))) == 815
+    assert estimate_prompt_tokens(Conversation((), tool_count=2, json_bytes=4_001)) == 1001
     assert estimate_prompt_tokens(Conversation(())) == 0
 
 

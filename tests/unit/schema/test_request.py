@@ -70,6 +70,7 @@ def test_parts_of_a_message_are_joined_and_attachments_counted():
         ([5, 6, 7], [], (3,)),
         ([[5, 6], [7]], [], (2, 1)),
         (["one", [7, 8]], ["one"], (2,)),
+        ([[], [7]], [], (0, 1)),
     ],
 )
 def test_prompts_are_read_as_text_and_counted_as_token_ids(prompts, texts, token_counts):
@@ -77,6 +78,59 @@ def test_prompts_are_read_as_text_and_counted_as_token_ids(prompts, texts, token
         assert [turn.text for turn in asked.conversation.turns] == texts
         assert asked.conversation.token_counts == token_counts
         assert asked.conversation.attachment_count == 0
+
+
+CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "a" * 4_000}}
+
+
+@pytest.mark.parametrize(
+    ("body", "counted"),
+    [
+        ({}, []),
+        ({"tools": None, "response_format": None}, []),
+        ({"tools": [{"type": "function"}]}, [[{"type": "function"}]]),
+        ({"functions": [{"name": "f"}]}, [[{"name": "f"}]]),
+        ({"response_format": {"type": "json_schema", "json_schema": {}}}, [{"type": "json_schema", "json_schema": {}}]),
+        ({"messages": [{"role": "assistant", "tool_calls": [CALL]}, {"role": "tool", "content": "x"}]}, [[CALL]]),
+        ({"messages": [{"role": "assistant", "tool_calls": None, "function_call": {"name": "f"}}]}, [{"name": "f"}]),
+    ],
+)
+def test_tools_their_calls_and_schemas_count_by_their_bytes(body, counted):
+    assert request(**body).conversation.json_bytes == sum(len(msgspec.json.encode(value)) for value in counted)
+
+
+TEXT = {"type": "text", "text": "a"}
+TOO_MANY = {
+    "messages": (Operation.CHAT, {"messages": [{"role": "user"}] * 20_001}, "$.messages"),
+    "parts": (Operation.CHAT, {"messages": [{"role": "user", "content": [TEXT] * 2_001}]}, "$.messages[0].content"),
+    "tools": (Operation.CHAT, {"tools": [{}] * 2_001}, "$.tools"),
+    "functions": (Operation.CHAT, {"functions": [{}] * 2_001}, "$.functions"),
+    "modalities": (Operation.CHAT, {"modalities": ["text"] * 101}, "$.modalities"),
+    "prompts": (Operation.COMPLETION, {"prompt": [1] * 100_001}, "$.prompt"),
+    "inputs": (Operation.EMBEDDING, {"input": [1] * 100_001}, "$.input"),
+    "fields": (Operation.CHAT, {f"x{number}": 1 for number in range(1_001)}, "object"),
+}
+
+
+@pytest.mark.parametrize("case", TOO_MANY)
+def test_a_list_longer_than_anyone_needs_is_named(case):
+    operation, body, named = TOO_MANY[case]
+    with pytest.raises(msgspec.ValidationError) as refusal:
+        request(operation, **body)
+    assert named in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("operation", "body"),
+    [
+        (Operation.CHAT, {"messages": [{"role": "user"}] * 20_000, "tools": [{}] * 2_000}),
+        (Operation.CHAT, {"messages": [{"role": "user", "content": [TEXT] * 2_000}]}),
+        (Operation.COMPLETION, {"prompt": [1] * 100_000}),
+        (Operation.EMBEDDING, {"input": ["a"] * 100_000}),
+    ],
+)
+def test_a_list_as_long_as_its_bound_is_read(operation, body):
+    assert request(operation, **body).model == "auto"
 
 
 @pytest.mark.parametrize(
