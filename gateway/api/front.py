@@ -11,7 +11,7 @@ from gateway.api.client import AsgiClient
 from gateway.api.headers import RawHeaders, read_headers, request_id_of, wishes_of
 from gateway.api.live import Live
 from gateway.core.context import RequestContext
-from gateway.core.errors import MethodError, PosternError
+from gateway.core.errors import DrainingError, MethodError, PosternError
 from gateway.schema.request import Operation
 
 HOT = {
@@ -49,9 +49,10 @@ class Front:
             else:
                 await pipeline.walk(ctx, client)
         except asyncio.CancelledError:
-            # The client has gone and its watcher cancelled us: there is nobody left to tell, and the server goes on.
+            # Either the client has gone, and nobody is left to tell; or the server's grace has ended, and the client
+            # learns why its stream breaks off. Nobody waits for this task: it may end in peace.
             if not client.has_gone:
-                raise
+                await client.fail(ctx, DrainingError("The gateway is shutting down."))
         finally:
             await client.close()
 

@@ -61,6 +61,9 @@ class TimeoutSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Reasons for the defaults: 2 s to connect is four lost SYNs in a cluster; a cold 70B model on a long prompt
     answers its first token within 60 s; a healthy stream never pauses for 30 s; 600 s is the official clients' own.
+
+    `total_s` of the chosen model bounds all attempts together. An answer that is not streamed comes all at once, so
+    only `total_s` bounds the wait for it: a server that hangs on one uses it up and leaves none for the fallback.
     """
 
     connect_s: Annotated[

@@ -135,7 +135,9 @@ async def test_streams_get_their_grace_and_no_more(upstream: Upstream, tmp_path:
         gateway.signal(signal.SIGTERM)
         assert await asyncio.wait_for(gateway.process.wait(), 4) == 0
         assert 0.9 < time.monotonic() - started_s < 2.5
-        assert not await ended_whole(rest)
+        told = await rest
+        assert b'"code":"draining"' in told
+        assert b"[DONE]" not in told
         await wire.close()
 
 

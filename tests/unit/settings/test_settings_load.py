@@ -328,8 +328,8 @@ def test_what_is_filled_in_is_not_looked_at_again():
 
 
 def test_a_files_content_loses_its_trailing_newline_only(tmp_path):
-    (tmp_path / "key").write_text(" a\nb \r\n")
-    assert api_key("${file:" + str(tmp_path / "key") + "}") == " a\nb "
+    (tmp_path / "key").write_text(" a b \r\n")
+    assert api_key("${file:" + str(tmp_path / "key") + "}") == " a b "
 
 
 def test_a_relative_file_starts_at_the_configurations_folder(tmp_path):
