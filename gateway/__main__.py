@@ -17,7 +17,7 @@ import uvloop
 from gateway import __version__
 from gateway.api.explain import Explanation
 from gateway.api.server import bind
-from gateway.app import ROUTERS
+from gateway.app import router_folder
 from gateway.auth.keys import create_key, hash_key
 from gateway.backends.http import probe
 from gateway.classify.onnx import ClassifierLoadError, OnnxClassifier
@@ -174,9 +174,8 @@ def schema() -> None:
 @click.argument("file", type=click.File("r", encoding="utf-8", errors="replace"))
 def score(router: str, file: TextIO) -> None:
     """Score each line's {"prompt"} or {"messages"}: one JSON line each, in order."""
-    folder = Path(router) if "/" in router else ROUTERS / router
     try:
-        classifier = OnnxClassifier.load(folder)
+        classifier = OnnxClassifier.load(router_folder(router))
     except ClassifierLoadError as exc:
         _fail(str(exc))
     is_sound = True

@@ -43,6 +43,11 @@ ROUTERS = Path(__file__).parent.parent / "router_models" / "artifacts"
 """Where routers that ship lie; a `router` that holds a slash is a folder of its own."""
 
 
+def router_folder(router: str, routers: Path = ROUTERS) -> Path:
+    """Return the folder of a router named in a configuration or on the command line."""
+    return Path(router) if "/" in router else routers / router
+
+
 def openai_backends(name: str, settings: ModelSettings) -> list[Backend]:
     """Return a backend a replica, each with a connection pool of its own."""
     return [
@@ -111,9 +116,8 @@ class Factory:
         return self._in_flight
 
     def _classifier(self, router: str, *, is_strict: bool) -> GuardedClassifier | AbsentClassifier:
-        folder = Path(router) if "/" in router else self._routers / router
         try:
-            return GuardedClassifier(OnnxClassifier.load(folder))
+            return GuardedClassifier(OnnxClassifier.load(router_folder(router, self._routers)))
         except ClassifierLoadError as exc:
             if is_strict:
                 raise

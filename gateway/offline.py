@@ -1,13 +1,12 @@
 """What the command line does without serving: explain a prompt, score a file, check the routers of a configuration."""
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import msgspec
 
 from gateway.api.body import decode_body
 from gateway.api.explain import Explanation, explain
-from gateway.app import ROUTERS, SCORED, Factory
+from gateway.app import SCORED, Factory, router_folder
 from gateway.classify.guard import Classifier
 from gateway.classify.onnx import ClassifierLoadError, OnnxClassifier
 from gateway.core.context import RequestContext
@@ -98,9 +97,8 @@ def check_routers(settings: Settings) -> None:
     for name, route in settings.routes.items():
         if route.policy.kind not in SCORED:
             continue
-        folder = Path(route.policy.router) if "/" in route.policy.router else ROUTERS / route.policy.router
         try:
-            OnnxClassifier.load(folder)
+            OnnxClassifier.load(router_folder(route.policy.router))
         except ClassifierLoadError as exc:
             faults.append(Fault(f"routes.{name}.policy.router", str(exc), "name a router that can be loaded"))
     if faults:

@@ -20,7 +20,7 @@ from gateway.core.errors import (
     UpstreamTimeoutError,
     UpstreamUnavailableError,
 )
-from gateway.core.reply import Reply
+from gateway.core.reply import Reply, nothing_to_close, once
 from gateway.schema.request import Operation, Request
 from gateway.schema.response import decode_answer, decode_error
 from gateway.settings.models import ModelSettings
@@ -102,7 +102,7 @@ class OpenAIBackend:
             raise UpstreamFailureError(f"{self._name} sent an error with status 200.")
         if not answer.choices and call.request.operation is not Operation.EMBEDDING:
             raise UpstreamFailureError(f"{self._name} sent an answer without choices.")
-        return Reply(self._name, is_streaming=False, blocks=_once(body), close=_nothing)
+        return Reply(self._name, is_streaming=False, blocks=once(body), close=nothing_to_close)
 
     async def _blocks(self, call: Call, response: HttpResponse) -> AsyncIterator[bytes]:
         try:
@@ -193,11 +193,3 @@ async def _drain(response: HttpResponse) -> None:
 def _retry_after_s(headers: Mapping[str, str]) -> int:
     value = headers.get("retry-after", "")
     return min(int(value), 3600) if value.isascii() and value.isdigit() and len(value) < 10 else 1
-
-
-async def _once(body: bytes) -> AsyncIterator[bytes]:
-    yield body
-
-
-async def _nothing() -> None:
-    return

@@ -12,7 +12,7 @@ import msgspec
 
 from gateway.backends.backend import Call
 from gateway.core.errors import UpstreamTimeoutError
-from gateway.core.reply import Reply
+from gateway.core.reply import Reply, nothing_to_close, once
 from gateway.core.tokens import estimate_tokens
 from gateway.schema.request import Operation
 from gateway.schema.sse import DONE, event_of
@@ -43,18 +43,18 @@ class SimulatedBackend:
         """Wait for the first token, then answer at the set rate."""
         await self._pause(call, self._ttft_s)
         if call.request.operation is Operation.EMBEDDING:
-            return self._reply(call, _once(msgspec.json.encode(self._embeddings(call))))
+            return self._reply(call, once(msgspec.json.encode(self._embeddings(call))))
         words = self._words(call)
         if call.request.is_streaming:
             return self._reply(call, self._stream(call, words))
         await self._pause(call, self._gap_s * len(words))
-        return self._reply(call, _once(msgspec.json.encode(self._body(call, words))))
+        return self._reply(call, once(msgspec.json.encode(self._body(call, words))))
 
     async def close(self) -> None:
         """Nothing is open."""
 
     def _reply(self, call: Call, blocks: AsyncIterator[bytes]) -> Reply:
-        return Reply(self._name, is_streaming=call.request.is_streaming, blocks=blocks, close=_nothing)
+        return Reply(self._name, is_streaming=call.request.is_streaming, blocks=blocks, close=nothing_to_close)
 
     async def _pause(self, call: Call, seconds: float) -> None:
         left_s = call.deadline_s - asyncio.get_running_loop().time()
@@ -132,11 +132,3 @@ def _digest(name: str, call: Call) -> bytes:
 def _vector(name: str, text: str) -> list[float]:
     stream = hashlib.shake_256(f"{name}\n{text}".encode("utf-8", "surrogatepass")).digest(EMBEDDING_SIZE)
     return [byte / 127.5 - 1 for byte in stream]
-
-
-async def _once(body: bytes) -> AsyncIterator[bytes]:
-    yield body
-
-
-async def _nothing() -> None:
-    return

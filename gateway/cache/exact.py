@@ -1,12 +1,12 @@
 """The exact cache: whole answers under their keys. Fails open: a store that is away means a miss."""
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import msgspec
 
 from gateway.core.context import RequestContext
-from gateway.core.reply import Reply
+from gateway.core.reply import Reply, nothing_to_close, once
 from gateway.schema.response import decode_answer
 from gateway.schema.sse import DONE, data_of, events_in
 from gateway.settings.service import ExactCacheSettings
@@ -117,19 +117,11 @@ def replay(entry: Entry) -> Reply:
     return Reply(
         model=entry.model,
         is_streaming=entry.is_streaming,
-        blocks=_once(entry.body),
-        close=_nothing,
+        blocks=once(entry.body),
+        close=nothing_to_close,
         attempts=0,
         claim_bill=lambda: False,
     )
-
-
-async def _once(body: bytes) -> AsyncIterator[bytes]:
-    yield body
-
-
-async def _nothing() -> None:
-    return
 
 
 def serves(entry: Entry, ctx: RequestContext) -> bool:

@@ -21,3 +21,12 @@ class Reply:
     is_fallback: bool = False
     claim_bill: Callable[[], bool] = lambda: True
     """Tell whether whoever calls pays for the upstream call: true once for a shared answer, never for a stored one."""
+
+
+async def once(body: bytes) -> AsyncIterator[bytes]:
+    """Yield the one block of an answer that is there already."""
+    yield body
+
+
+async def nothing_to_close() -> None:
+    """Close what holds nothing open."""
