@@ -22,6 +22,7 @@ from gateway.auth.keys import create_key, hash_key
 from gateway.backends.http import probe
 from gateway.classify.onnx import ClassifierLoadError, OnnxClassifier
 from gateway.core.errors import PosternError
+from gateway.extras import add_extra_commands
 from gateway.offline import check_routers, explain_prompt, score_lines
 from gateway.process import Process
 from gateway.settings.discover import discover_settings, is_simulated
@@ -33,7 +34,7 @@ from gateway.settings.schema import json_schema
 from gateway.telemetry.logs import log, set_up_logs
 from gateway.workers import Workers
 
-LATER = ("train", "calibrate", "adapt", "evaluate", "usage")
+LATER = ("usage",)
 # A name with a hyphen is a text in YAML whatever its letters; others (yes, null, 123) may not be, and get quotes.
 PLAIN_YAML = re.compile(r"[a-z]+(-[a-z0-9]+)+")
 CONFIG = click.Path(dir_okay=False, path_type=Path)
@@ -226,6 +227,7 @@ def _refuse(name: str) -> None:
 
 for later in LATER:
     _refuse(later)
+add_extra_commands(main)
 
 
 def _or_exit(make: Callable[[], Settings]) -> Settings:
