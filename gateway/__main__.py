@@ -127,7 +127,7 @@ def check_config(file: Path) -> None:
     for name, route in settings.routes.items():
         policy = route.policy
         detail = f"threshold {policy.threshold:g}" if policy.model is None else policy.model
-        click.echo(f"{name}: {' < '.join(route.models)}  ({policy.kind}, {detail})")
+        click.echo(f"{name}: {' < '.join(route.models)}  ({policy.name}, {detail})")
 
 
 @main.command(

@@ -32,7 +32,6 @@ from gateway.pipeline import Parts, Pipeline
 from gateway.routing.routes import build_routes
 from gateway.settings.models import BackendKind, ModelSettings
 from gateway.settings.root import Settings
-from gateway.settings.routes import PolicyKind
 from gateway.stores.memory import MemoryStore
 from gateway.stores.redis_store import RedisStore
 from gateway.stores.store import Store
@@ -72,9 +71,6 @@ BACKENDS: Mapping[BackendKind, Callable[[str, ModelSettings], list[Backend]]] = 
 }
 
 
-SCORED = frozenset({PolicyKind.COMPLEXITY})
-
-
 class Factory:
     """Build pipelines from settings; what outlives a reload (metrics, an unchanged store) is kept here."""
 
@@ -90,7 +86,7 @@ class Factory:
 
         Raises ClassifierLoadError when strict.
         """
-        routers = {route.policy.router for route in settings.routes.values() if route.policy.kind in SCORED}
+        routers = {route.policy.router for route in settings.routes.values() if route.policy.needs_router}
         classifiers = {router: self._classifier(router, is_strict=is_strict) for router in routers}
         self.metrics.know({*settings.models, *settings.routes})
         return Pipeline(

@@ -6,7 +6,7 @@ import msgspec
 
 from gateway.api.body import decode_body
 from gateway.api.explain import Explanation, explain
-from gateway.app import SCORED, Factory, router_folder
+from gateway.app import Factory, router_folder
 from gateway.classify.guard import Classifier
 from gateway.classify.onnx import ClassifierLoadError, OnnxClassifier
 from gateway.core.context import RequestContext
@@ -76,7 +76,7 @@ def score_lines(classifier: Classifier, lines: Iterable[str]) -> Iterator[Scored
     """Score each line by itself: nothing about the others may change its score. A bad line gets an error."""
     for line in lines:
         try:
-            yield ScoredLine(classifier.score(_conversation_of(line)))
+            yield ScoredLine(classifier.judge(_conversation_of(line)).score)
         except (msgspec.DecodeError, RecursionError, PosternError) as exc:
             yield ScoredLine(None, f"no prompt or messages: {exc}")
 
@@ -95,7 +95,7 @@ def check_routers(settings: Settings) -> None:
     """Load every router that a route names. Raises SettingsError with a fault for each that can't be served."""
     faults = []
     for name, route in settings.routes.items():
-        if route.policy.kind not in SCORED:
+        if not route.policy.needs_router:
             continue
         try:
             OnnxClassifier.load(router_folder(route.policy.router))

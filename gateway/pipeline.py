@@ -24,11 +24,12 @@ from gateway.core.client import Client
 from gateway.core.clock import Stage
 from gateway.core.context import CacheOutcome, Decision, Phase, Reason, RequestContext
 from gateway.core.errors import PosternError, UpstreamTimeoutError, internal_error
+from gateway.core.judgement import Judgement
 from gateway.core.reply import Reply
 from gateway.core.tokens import estimate_prompt_tokens
 from gateway.limits.in_flight import InFlight
 from gateway.routing.candidates import can_serve, find_candidates
-from gateway.routing.policies import forced_choice, settle_choice
+from gateway.routing.policies import Facts, forced_choice, settle_choice
 from gateway.routing.routes import Route, RouteTable
 from gateway.schema.conversation import Conversation
 from gateway.settings.models import ModelSettings
@@ -37,15 +38,15 @@ CLASSIFY_STAGE = "classify"
 
 
 class Judge(Protocol):
-    """A classifier as the walk sees it: it gives a score or none, and never fails."""
+    """A classifier as the walk sees it: it gives a judgement or none, and never fails."""
 
     @property
     def version(self) -> str:
-        """Change whenever a score could."""
+        """Change whenever a judgement could."""
         ...
 
-    async def score(self, conversation: Conversation) -> float | None:
-        """Return the win rate, 0 to 1, or None."""
+    async def judge(self, conversation: Conversation) -> Judgement | None:
+        """Return the win rate and what else the router can tell, or None."""
         ...
 
     def close(self) -> None:
@@ -141,7 +142,7 @@ class Pipeline:
             yield
 
     async def lookup(self, ctx: RequestContext, route: Route) -> Entry | None:
-        """Find an answer given before, and with it the score it was given under."""
+        """Find an answer given before, and with it the judgement it was given under."""
         ctx.phase = Phase.LOOKUP
         control = parse_cache_control(ctx.wishes.cache_control)
         if self.parts.cache is None or not control.may_store:
@@ -151,26 +152,26 @@ class Pipeline:
             return None
         entry = await self.parts.cache.find(ctx.cache_key, control.max_age_s)
         if entry is not None:
-            ctx.score = entry.score
+            ctx.judgement = entry.judgement
         ctx.cache_outcome = CacheOutcome.MISS
         ctx.stopwatch.lap(Stage.CACHE)
         return entry
 
     async def classify(self, ctx: RequestContext, route: Route) -> None:
-        """Judge how hard the request is. Fails open: without a score the policy goes to the strong side."""
-        if route.router is None or ctx.wishes.tier is not None or ctx.score is not None:
+        """Judge how hard the request is. Fails open: without a judgement the policy goes to the strong side."""
+        if route.router is None or ctx.wishes.tier is not None or ctx.judgement is not None:
             return
         ctx.phase = Phase.CLASSIFY
         ctx.router = route.router
-        ctx.score = await self.parts.classifiers[route.router].score(ctx.asked.conversation)
-        if ctx.score is None:
+        ctx.judgement = await self.parts.classifiers[route.router].judge(ctx.asked.conversation)
+        if ctx.judgement is None:
             self.parts.count_fail_open(CLASSIFY_STAGE)
         ctx.stopwatch.lap(Stage.CLASSIFY)
 
     def choose(self, ctx: RequestContext, route: Route) -> None:
         """Choose the model: candidates first, then the policy among them."""
         candidates = find_candidates(route.ladder, self.parts.models, ctx.asked, ctx.prompt_tokens)
-        choice = route.policy.choose(route.ladder, ctx.score, ctx.wishes)
+        choice = route.policy.choose(route.ladder, Facts(ctx.judgement, ctx.wishes))
         if ctx.wishes.tier is not None and not route.ladder.is_pinned:
             choice = forced_choice(route.ladder, ctx.wishes.tier, choice.threshold)
         choice = settle_choice(choice, candidates)
@@ -237,10 +238,10 @@ class Pipeline:
 
         if ctx.cache_key is None or self.parts.cache is None:
             return await start()
-        cache, key, score = self.parts.cache, ctx.cache_key, ctx.score
+        cache, key, judgement = self.parts.cache, ctx.cache_key, ctx.judgement
 
         async def finish(reply: Reply, body: bytes) -> None:
-            await cache.keep(key, reply.model, score, is_streaming=reply.is_streaming, body=body)
+            await cache.keep(key, reply.model, judgement, is_streaming=reply.is_streaming, body=body)
 
         is_alone = ctx.cache_outcome is CacheOutcome.BYPASS
         reply, is_shared = await self.parts.flights.ride(f"{key}:{plan[0]}", start, finish, alone=is_alone)

@@ -7,8 +7,11 @@ from typing import Any
 import msgspec
 
 from gateway.backends.backend import Call
-from gateway.core.context import Caller, Candidate, Decision, Ladder, Reason, RequestContext
+from gateway.core.context import Caller, Candidate, Decision, Ladder, Reason, RequestContext, Wishes
+from gateway.core.judgement import Judgement
 from gateway.core.reply import Reply
+from gateway.routing.abilities import fill_abilities, find_steps
+from gateway.routing.policies import Facts
 from gateway.schema.request import Operation, Request, decode_request
 from gateway.schema.sse import DONE, event_of
 from gateway.settings.models import BackendKind, ModelSettings, PriceSettings, SimulatedSettings
@@ -51,7 +54,14 @@ def price(input_: float, output: float, cached_input: float | None = None) -> Pr
 
 def ladder(*models: str, name: str = "auto") -> Ladder:
     """A route's ladder, weakest first; two models where none is named."""
-    return Ladder(name, models or ("small", "large"))
+    names = models or ("small", "large")
+    abilities = fill_abilities([None] * len(names))
+    return Ladder(name, names, abilities=abilities, steps=find_steps(abilities))
+
+
+def facts(score: float | None, wishes: Wishes | None = None, **told: Any) -> Facts:
+    """What a policy may know: a score, or none, and more of the judgement by name."""
+    return Facts(None if score is None else Judgement(score, **told), wishes or Wishes())
 
 
 def context(operation: Operation = Operation.CHAT, **facts: Any) -> RequestContext:

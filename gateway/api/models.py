@@ -36,7 +36,7 @@ def model_handlers(live: Live) -> list[HTTPRouteHandler]:
 
 def _cards(settings: Settings) -> dict[str, dict[str, object]]:
     routes = {
-        name: _card(name, kind="route", models=list(route.models), policy=route.policy.kind)
+        name: _card(name, kind="route", models=list(route.models), policy=route.policy.name)
         for name, route in settings.routes.items()
     }
     models = {

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import msgspec
 
 from gateway.core.context import RequestContext
+from gateway.core.judgement import Judgement
 from gateway.core.reply import Reply, nothing_to_close, once
 from gateway.schema.response import decode_answer
 from gateway.schema.sse import DONE, data_of, events_in
@@ -23,7 +24,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 
     key: str
     model: str
-    score: float | None
+    judgement: Judgement | None
     is_streaming: bool
     stored_at_s: float
     body: bytes
@@ -61,11 +62,11 @@ class ExactCache:
             return None
         return entry
 
-    async def keep(self, key: str, model: str, score: float | None, *, is_streaming: bool, body: bytes) -> None:
+    async def keep(self, key: str, model: str, judgement: Judgement | None, *, is_streaming: bool, body: bytes) -> None:
         """Store a whole answer; one that is cut short, failed or too large is left out."""
         if len(body) > self._settings.max_entry_bytes or not is_whole(body, is_streaming=is_streaming):
             return
-        entry = Entry(key, model, score, is_streaming, self._wall_clock(), body)
+        entry = Entry(key, model, judgement, is_streaming, self._wall_clock(), body)
         try:
             await self._store.set(key, msgspec.msgpack.encode(entry), self._settings.ttl_s)
         except StoreUnavailableError:

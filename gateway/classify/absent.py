@@ -1,14 +1,16 @@
-"""What stands where a classifier could not be loaded: it has no score, so every request goes to the strong side."""
+"""What stands where a classifier could not be loaded: it judges nothing, so every request goes to the strong side."""
 
+from gateway.core.judgement import Judgement, Reference
 from gateway.schema.conversation import Conversation
 
 
 class AbsentClassifier:
-    """Give no score, ever."""
+    """Judge nothing, ever."""
 
     version = "absent"
+    reference: Reference | None = None
 
-    async def score(self, conversation: Conversation) -> float | None:  # noqa: ARG002 - the shape of a classifier
+    async def judge(self, conversation: Conversation) -> Judgement | None:  # noqa: ARG002 - the shape of a classifier
         """Return None; the caller fails open and counts it."""
         return None
 

@@ -1,4 +1,4 @@
-"""Bounds what a classifier may cost: its time, its queue, its faults. A score it can't give is None, never an error.
+"""Bounds what a classifier may cost: its time, its queue, its faults. A judgement it can't give is None, no error.
 
 The caller fails open on None (the strong model answers). Knows nothing of features or ONNX.
 """
@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol
 
 from gateway.classify.features import HEAD_CHARS, TAIL_CHARS, judged_texts
+from gateway.core.judgement import Judgement, Reference
 from gateway.schema.conversation import Conversation, Turn
 
 # Under this a hop to a thread and back (60 to 100 µs, more under load) costs more than it spares the loop.
@@ -28,10 +29,14 @@ class Classifier(Protocol):
 
     @property
     def version(self) -> str:
-        """Change whenever a score could change."""
+        """Change whenever a judgement could change."""
 
-    def score(self, conversation: Conversation) -> float:
-        """Return the win rate, 0 to 1."""
+    @property
+    def reference(self) -> Reference | None:
+        """Tell what scores and signals looked like in training; None where the router does not know."""
+
+    def judge(self, conversation: Conversation) -> Judgement:
+        """Return the win rate, 0 to 1, and what else the router can tell."""
 
 
 def worst_case() -> Conversation:
@@ -47,13 +52,18 @@ def time_worst_case(classifier: Classifier) -> float:
     durations_s = []
     for _ in range(WARM_UP_ROUNDS):
         started = time.perf_counter()
-        classifier.score(conversation)
+        classifier.judge(conversation)
         durations_s.append(time.perf_counter() - started)
     return min(durations_s)
 
 
+def _is_finite(judgement: Judgement) -> bool:
+    chances = (judgement.weak_chance or 0.0, judgement.strong_chance or 0.0)
+    return all(map(math.isfinite, (judgement.score, *chances)))
+
+
 class GuardedClassifier:
-    """Score on the event loop when that is quick, else in one thread of its own with a deadline and a bounded queue."""
+    """Judge on the event loop when that is quick, else in one thread of its own with a deadline and a bounded queue."""
 
     def __init__(
         self,
@@ -70,6 +80,7 @@ class GuardedClassifier:
         """
         self.name: Final = classifier.name
         self.version: Final = classifier.version
+        self.reference: Final = classifier.reference
         self._classifier: Final = classifier
         self._timeout_s: Final = timeout_s
         self._slots: Final = threading.BoundedSemaphore(max_waiting)
@@ -91,21 +102,21 @@ class GuardedClassifier:
         """Tell whether every text that would be judged, were it the costliest, could be scored within the limit."""
         return self.is_on_loop and self._text_s * len(judged_texts(conversation)) < ON_LOOP_LIMIT_S
 
-    def _score(self, conversation: Conversation) -> float | None:
+    def _judge(self, conversation: Conversation) -> Judgement | None:
         try:
-            score = self._classifier.score(conversation)
-            return score if math.isfinite(score) else None
-        except Exception:  # noqa: BLE001  # any classifier's fault is one thing to the caller: no score, fail open
+            judgement = self._classifier.judge(conversation)
+            return judgement if _is_finite(judgement) else None
+        except Exception:  # noqa: BLE001  # any classifier's fault is one thing to the caller: no judgement, fail open
             return None
 
-    async def score(self, conversation: Conversation) -> float | None:
-        """Return the win rate, or None after a fault, time-out, full queue or close. Cancellation passes through."""
+    async def judge(self, conversation: Conversation) -> Judgement | None:
+        """Return the judgement, or None after a fault, time-out, full queue or close. Cancellation passes through."""
         if self._is_quick(conversation):
-            return self._score(conversation)
+            return self._judge(conversation)
         if not self._slots.acquire(blocking=False):
             return None
         try:
-            future = self._executor.submit(self._score, conversation)
+            future = self._executor.submit(self._judge, conversation)
         except RuntimeError:  # closed
             self._slots.release()
             return None

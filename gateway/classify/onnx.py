@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime
 
 from gateway.classify.features import FEATURE_NAMES, FEATURE_VERSION, judged_texts, text_features
+from gateway.core.judgement import Judgement, Reference
 from gateway.schema.conversation import Conversation
 
 MODEL_FILE: Final = "model.onnx"
@@ -21,12 +22,13 @@ class ClassifierLoadError(Exception):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """The part of manifest.json that is checked before a model is served."""
+    """The part of manifest.json that serving reads."""
 
     name: str
     sha256: str
     feature_version: int
     features: int
+    reference: Reference | None = None
 
 
 def _read(path: Path) -> bytes:
@@ -69,6 +71,7 @@ class OnnxClassifier:
     def __init__(self, manifest: Manifest, session: onnxruntime.InferenceSession) -> None:
         self.name: Final = manifest.name
         self.version: Final = f"{manifest.sha256[:12]}-f{manifest.feature_version}"
+        self.reference: Final = manifest.reference
         self._run: Final = session.run
 
     @classmethod
@@ -89,9 +92,11 @@ class OnnxClassifier:
             )
         return cls(manifest, _open_session(model, folder / MODEL_FILE))
 
-    def score(self, conversation: Conversation) -> float:
+    def judge(self, conversation: Conversation) -> Judgement:
         """Return the win rate, 0 to 1: the highest over the judged texts, in one batched run."""
         texts = judged_texts(conversation)
         if len(texts) == 1:
-            return float(self._run(None, {"features": text_features(texts[0])[np.newaxis]})[0][0])
-        return float(self._run(None, {"features": np.stack([text_features(text) for text in texts])})[0].max())
+            return Judgement(float(self._run(None, {"features": text_features(texts[0])[np.newaxis]})[0][0]))
+        return Judgement(
+            float(self._run(None, {"features": np.stack([text_features(text) for text in texts])})[0].max())
+        )

@@ -7,6 +7,7 @@ import msgspec
 
 from gateway.core.clock import Stage, Stopwatch
 from gateway.core.errors import InternalError, PosternError
+from gateway.core.judgement import Judgement
 from gateway.schema.request import Operation, Request
 
 
@@ -76,11 +77,17 @@ class Wishes(msgspec.Struct, frozen=True):
 
 
 class Ladder(msgspec.Struct, frozen=True):
-    """The models behind one name that a client can ask for, weakest first."""
+    """The models behind one name that a client can ask for, weakest first.
+
+    `abilities`: each model's, between the router's weak side (0) and its strong side (1). `steps`: the share of the
+    threshold from which each serves, 0 for the weakest, 1 for the strongest.
+    """
 
     name: str
     models: tuple[str, ...]
     is_pinned: bool = False
+    abilities: tuple[float, ...] = ()
+    steps: tuple[float, ...] = ()
 
     def rank(self, model: str) -> int:
         """Return a model's place, 0 the weakest; -1 when it is not on the ladder."""
@@ -147,7 +154,7 @@ class RequestContext:
     prompt_tokens: int = 0
     cache_key: str | None = None
     cache_outcome: CacheOutcome = CacheOutcome.BYPASS
-    score: float | None = None
+    judgement: Judgement | None = None
     router: str | None = None
     decision: Decision | None = None
     model: str | None = None
@@ -181,6 +188,11 @@ class RequestContext:
         if self.decision is None:
             raise InternalError("a stage ran before the model was chosen")
         return self.decision
+
+    @property
+    def score(self) -> float | None:
+        """Return the win rate; none where nobody judged."""
+        return None if self.judgement is None else self.judgement.score
 
     @property
     def is_own_call(self) -> bool:

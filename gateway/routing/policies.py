@@ -6,7 +6,7 @@ from typing import Protocol
 import msgspec
 
 from gateway.core.context import Candidate, Ladder, Reason, Tier, Wishes
-from gateway.settings.routes import PolicySettings
+from gateway.core.judgement import Judgement
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -17,13 +17,20 @@ class Choice(msgspec.Struct, frozen=True):
     threshold: float | None = None
 
 
+class Facts(msgspec.Struct, frozen=True):
+    """What a policy may know of a request. `judgement` is None when no classifier could judge."""
+
+    judgement: Judgement | None
+    wishes: Wishes
+
+
 class Policy(Protocol):
     """How a route chooses."""
 
     needs_score: bool
 
-    def choose(self, ladder: Ladder, score: float | None, wishes: Wishes) -> Choice:
-        """Choose from the whole ladder. `score` is None when no classifier could judge."""
+    def choose(self, ladder: Ladder, facts: Facts) -> Choice:
+        """Choose from the whole ladder."""
         ...
 
 
@@ -35,7 +42,7 @@ class PinnedPolicy:
     def __init__(self, model: str) -> None:
         self._model = model
 
-    def choose(self, ladder: Ladder, score: float | None, wishes: Wishes) -> Choice:  # noqa: ARG002 - the protocol's shape
+    def choose(self, ladder: Ladder, facts: Facts) -> Choice:  # noqa: ARG002 - the protocol's shape
         """Choose the pinned model."""
         return Choice(self._model, Reason.PINNED)
 
@@ -44,26 +51,28 @@ class ComplexityPolicy:
     """The harder the request, the stronger the model.
 
     `score >= threshold` goes to the top of the ladder. On a ladder of more than two, the range below the threshold
-    is cut evenly among the others: with three models and 0.6, the weakest serves below 0.3.
+    is cut by what the models are able to: each serves from its step's share of the threshold on. Even steps with three
+    models and 0.6: the weakest serves below 0.3.
     """
 
     needs_score = True
 
-    def __init__(self, settings: PolicySettings) -> None:
-        self._threshold = settings.threshold
+    def __init__(self, threshold: float) -> None:
+        self._threshold = threshold
 
-    def choose(self, ladder: Ladder, score: float | None, wishes: Wishes) -> Choice:
+    def choose(self, ladder: Ladder, facts: Facts) -> Choice:
         """Choose by the score; without one, fail open to the strongest."""
-        threshold = self._threshold if wishes.threshold is None else wishes.threshold
-        if score is None:
+        threshold = self._threshold if facts.wishes.threshold is None else facts.wishes.threshold
+        if facts.judgement is None:
             return Choice(ladder.models[-1], Reason.CLASSIFIER_UNAVAILABLE, threshold)
-        return Choice(ladder.models[_rung(score, threshold, len(ladder.models))], Reason.SCORE, threshold)
+        return Choice(ladder.models[find_rung(ladder, facts.judgement.score, threshold)], Reason.SCORE, threshold)
 
 
-def _rung(score: float, threshold: float, count: int) -> int:
+def find_rung(ladder: Ladder, score: float, threshold: float) -> int:
+    """Return the place on the ladder that a score calls for."""
     if score >= threshold:
-        return count - 1
-    return int(score / threshold * (count - 1))
+        return len(ladder.models) - 1
+    return max(0, sum(score >= threshold * step for step in ladder.steps[:-1]) - 1)
 
 
 def forced_choice(ladder: Ladder, tier: Tier, threshold: float | None) -> Choice:

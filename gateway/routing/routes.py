@@ -1,16 +1,17 @@
 """The names clients may ask for: routes, and models by their own names."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
 from gateway.core.context import Ladder
 from gateway.core.errors import ModelNotFoundError
+from gateway.routing.abilities import fill_abilities, find_steps
 from gateway.routing.policies import ComplexityPolicy, PinnedPolicy, Policy
 from gateway.schema.request import Operation
-from gateway.settings.models import Capability
+from gateway.settings.models import Capability, ModelSettings
 from gateway.settings.root import Settings
-from gateway.settings.routes import PolicyKind, PolicySettings, RouteSettings
+from gateway.settings.routes import PolicyKind, RouteSettings
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -59,9 +60,9 @@ def _pinned(name: str, model: str, settings: Settings) -> Route:
 
 
 def _route(name: str, route: RouteSettings, settings: Settings) -> Route:
-    policy = build_policy(route.policy)
+    policy = build_policy(route, settings.models)
     return Route(
-        ladder=Ladder(name, route.models),
+        ladder=build_ladder(name, route, settings.models),
         policy=policy,
         router=route.policy.router if policy.needs_score else None,
         fleet=_fleet((*route.models, *route.fallback), settings),
@@ -81,8 +82,22 @@ def _embedding_route(name: str, route: RouteSettings, settings: Settings) -> Rou
     return _pinned(name, able[0] if able else route.models[0], settings)
 
 
-def build_policy(settings: PolicySettings) -> Policy:
+def build_ladder(name: str, route: RouteSettings, models: Mapping[str, ModelSettings]) -> Ladder:
+    """Return a route's ladder, each model with its ability."""
+    abilities = fill_abilities([models[model].ability for model in route.models])
+    return Ladder(name, route.models, abilities=abilities, steps=find_steps(abilities))
+
+
+WRAPPERS: Mapping[PolicyKind, Callable[[Policy, RouteSettings, Mapping[str, ModelSettings]], Policy]] = {}
+"""The policies that rule before another: what wraps the one that would decide, the innermost first."""
+
+
+def build_policy(route: RouteSettings, models: Mapping[str, ModelSettings]) -> Policy:
     """Return the policy of a route; the configuration has been checked, so a pinned one names its model."""
-    if settings.kind is PolicyKind.PINNED:
-        return PinnedPolicy(settings.model or "")
-    return ComplexityPolicy(settings)
+    settings = route.policy
+    is_pinned = PolicyKind.PINNED in settings.kinds
+    policy: Policy = PinnedPolicy(settings.model or "") if is_pinned else ComplexityPolicy(settings.threshold)
+    for kind, wrap in WRAPPERS.items():
+        if kind in settings.kinds:
+            policy = wrap(policy, route, models)
+    return policy

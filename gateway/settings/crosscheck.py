@@ -5,12 +5,13 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from gateway.settings.crosscheck_policy import check_abilities, check_policy
 from gateway.settings.crosscheck_service import check_keys, check_redis, check_server
 from gateway.settings.faults import Fault, suggest, under
 from gateway.settings.models import BackendKind, ModelSettings
 from gateway.settings.names import MAX_NAME_CHARACTERS, is_name
 from gateway.settings.root import Settings
-from gateway.settings.routes import PolicyKind, RouteSettings
+from gateway.settings.routes import RouteSettings
 from gateway.settings.service import KeysSettings, RedisSettings, ServerSettings
 
 
@@ -117,7 +118,8 @@ def _check_routes(draft: Draft) -> Iterator[Fault]:
             yield Fault(path, "is named like a model", "rename one of the two: clients ask for either by its name")
         if route is not None:
             yield from _check_ladder(route, path)
-            yield from _check_policy(route, draft.models or {}, under(path, "policy"))
+            yield from check_abilities(route, draft.models or {}, under(path, "models"))
+            yield from check_policy(route, draft.models or {}, under(path, "policy"))
             yield from _check_known(draft.models, route.models, under(path, "models"))
             yield from _check_known(draft.models, route.fallback, under(path, "fallback"))
 
@@ -134,15 +136,3 @@ def _check_known(known: Mapping[str, object] | None, names: tuple[str, ...], pat
     for index, name in enumerate(names):
         if known is not None and name not in known:
             yield Fault(f"{path}[{index}]", "names no model of `models`", suggest(name, known))
-
-
-def _check_policy(route: RouteSettings, known: Mapping[str, object], path: str) -> Iterator[Fault]:
-    model = route.policy.model
-    if route.policy.kind is not PolicyKind.PINNED:
-        if model is not None:
-            yield Fault(under(path, "model"), "is for `kind: pinned` only", "leave it out, or set `kind: pinned`")
-    elif model is None:
-        yield Fault(under(path, "model"), "is missing", "`kind: pinned` needs it: name one of the route's models")
-    elif model not in route.models:
-        choices = [name for name in route.models if name in known]  # the others may be anything, a secret too
-        yield Fault(under(path, "model"), "is not one of the route's models", suggest(model, choices))

@@ -55,6 +55,8 @@ def _describe(info: inspect.Type) -> str:
             told = f"a text that matches {info.pattern}"
         case inspect.StructType():
             told = f"a mapping of: {', '.join(field.name for field in info.fields)}"
+        case inspect.UnionType():
+            told = _describe(info.types[0])
         case inspect.IntType() | inspect.FloatType():
             told = _describe_number(info)
     return told

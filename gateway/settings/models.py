@@ -31,6 +31,7 @@ class BackendKind(StrEnum):
 
 
 Price = Annotated[float, Meta(ge=0)]
+Ability = Annotated[float, Meta(ge=0, le=1)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 
 
@@ -125,6 +126,13 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     domains: Annotated[
         tuple[str, ...], Meta(description="What the model is a specialist in. Default none: a generalist.")
     ] = ()
+    ability: Annotated[
+        Ability | None,
+        Meta(
+            description="How able the model is, between the router's weak side, 0, and its strong side, 1; it places "
+            "the model on ladders of more than two. null: even steps between its neighbours on the ladder.",
+        ),
+    ] = None
     local: Annotated[
         bool, Meta(description="Whether prompts with personal data may go here. Default false: nobody has said so.")
     ] = False

@@ -14,14 +14,26 @@ class PolicyKind(StrEnum):
 
     COMPLEXITY = "complexity"
     PINNED = "pinned"
+    DOMAIN = "domain"
+    PRIVATE = "private"
+    SESSION = "session"
+    CASCADE = "cascade"
 
 
 class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`complexity`: `score >= threshold` goes to the strongest model. `pinned`: always `model`."""
+    """`complexity`: `score >= threshold` goes to the strongest model. `pinned`: always `model`.
 
-    kind: Annotated[PolicyKind, Meta(description="How to choose. Default complexity: what the gateway is for.")] = (
-        PolicyKind.COMPLEXITY
-    )
+    All other kinds rule before or beside one of these two, complexity unless `pinned` is named, which decides in the
+    end: `[private, domain]` is `[private, domain, complexity]`.
+    """
+
+    kind: Annotated[
+        PolicyKind | tuple[PolicyKind, ...],
+        Meta(
+            description="How to choose: one kind, or a list of kinds that combine. "
+            "Default complexity: what the gateway is for."
+        ),
+    ] = PolicyKind.COMPLEXITY
     threshold: Annotated[
         Share,
         Meta(
@@ -38,6 +50,21 @@ class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     strong_share: Annotated[
         Share | None, Meta(description="Not available yet: leave null. null: `threshold` stands as it is.")
     ] = None
+
+    @property
+    def kinds(self) -> tuple[PolicyKind, ...]:
+        """Return the kinds as a list, whichever way they were written."""
+        return (self.kind,) if isinstance(self.kind, PolicyKind) else self.kind
+
+    @property
+    def name(self) -> str:
+        """Return the kinds as one word for people."""
+        return "+".join(self.kinds)
+
+    @property
+    def needs_router(self) -> bool:
+        """Tell whether requests are judged at all."""
+        return PolicyKind.PINNED not in self.kinds
 
 
 class RouteSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

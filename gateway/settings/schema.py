@@ -8,6 +8,7 @@ from gateway.core.secret import Secret
 from gateway.settings.expected import list_choices
 from gateway.settings.models import BackendKind
 from gateway.settings.root import Settings
+from gateway.settings.routes import PolicyKind
 
 
 def json_schema() -> dict[str, Any]:
@@ -15,7 +16,8 @@ def json_schema() -> dict[str, Any]:
     (root,), definitions = msgspec.json.schema_components(
         [Settings], schema_hook=_describe_secret, ref_template="#/$defs/{name}"
     )
-    definitions[BackendKind.__name__]["enum"] = list_choices(BackendKind)
+    for kind in (BackendKind, PolicyKind):
+        definitions[kind.__name__]["enum"] = list_choices(kind)
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Postern configuration",

@@ -58,9 +58,8 @@ class Shape:
     def _read(self, raw: Any, kind: Any, path: str) -> Any:
         """Return the value of type `kind` at `path`, or UNSOUND."""
         bare = _strip_annotation(kind)
-        if get_origin(bare) in (Union, types.UnionType):  # every union here is `X | None`
-            inner = next(arm for arm in get_args(bare) if arm is not type(None))
-            return None if raw is None else self._read(raw, inner, path)
+        if get_origin(bare) in (Union, types.UnionType):
+            return self._read_union(raw, kind, get_args(bare), path)
         origin = get_origin(bare)
         if origin is dict:
             return self._read_mapping(raw, kind, get_args(bare)[1], path)
@@ -69,6 +68,15 @@ class Shape:
         if isinstance(bare, type) and issubclass(bare, msgspec.Struct):
             return self._read_struct(raw, bare, path)
         return self._read_leaf(raw, kind, path)
+
+    def _read_union(self, raw: Any, kind: Any, arms: tuple[Any, ...], path: str) -> Any:
+        """Read one of the unions there are: `X | None`, and `X | tuple[X, ...]`."""
+        if type(None) in arms:
+            if raw is None:
+                return None
+            return self._read(raw, next(arm for arm in arms if arm is not type(None)), path)
+        one = next(arm for arm in arms if get_origin(arm) is not tuple)
+        return self._read_list(raw, kind, one, path) if isinstance(raw, list) else self._read(raw, one, path)
 
     def _read_struct(self, raw: Any, struct: type[msgspec.Struct], path: str) -> Any:
         if not isinstance(raw, dict):

@@ -6,24 +6,26 @@ from hypothesis import strategies as st
 
 from gateway.core.context import Reason, Wishes
 from gateway.routing.routes import build_policy
-from gateway.settings.routes import PolicyKind, PolicySettings
-from tests.builders import ladder
+from gateway.settings.expected import list_choices
+from gateway.settings.routes import PolicyKind, PolicySettings, RouteSettings
+from tests.builders import facts, ladder, model
 
 MODELS = ("m0", "m1", "m2", "m3", "m4")
 LADDERS = st.integers(1, 5).map(lambda count: ladder(*MODELS[:count]))
 SCORES = st.none() | st.floats(0, 1)
 WISHES = st.builds(Wishes, threshold=st.none() | st.floats(0, 1))
-every_kind = pytest.mark.parametrize("kind", PolicyKind)
+every_kind = pytest.mark.parametrize("kind", [PolicyKind(kind) for kind in list_choices(PolicyKind)])
 
 
 def policy_of(kind, threshold=0.5):
-    return build_policy(PolicySettings(kind=kind, threshold=threshold, model="m0"))
+    route = RouteSettings(models=MODELS, policy=PolicySettings(kind=kind, threshold=threshold, model="m0"))
+    return build_policy(route, {name: model() for name in MODELS})
 
 
 @every_kind
 @given(LADDERS, SCORES, WISHES, st.floats(0, 1))
 def test_a_choice_is_on_the_ladder_and_has_a_reason(kind, steps, score, wishes, threshold):
-    choice = policy_of(kind, threshold).choose(steps, score, wishes)
+    choice = policy_of(kind, threshold).choose(steps, facts(score, wishes))
     assert steps.rank(choice.model) >= 0
     assert choice.reason in Reason
 
@@ -32,7 +34,7 @@ def test_a_choice_is_on_the_ladder_and_has_a_reason(kind, steps, score, wishes, 
 @given(LADDERS, SCORES, WISHES)
 def test_the_same_facts_make_the_same_choice(kind, steps, score, wishes):
     policy = policy_of(kind)
-    assert policy.choose(steps, score, wishes) == policy.choose(steps, score, wishes)
+    assert policy.choose(steps, facts(score, wishes)) == policy.choose(steps, facts(score, wishes))
 
 
 @every_kind
@@ -40,13 +42,13 @@ def test_the_same_facts_make_the_same_choice(kind, steps, score, wishes):
 def test_a_policy_that_needs_a_score_goes_to_the_strong_side_without_one(kind, steps, wishes):
     policy = policy_of(kind)
     if policy.needs_score:
-        choice = policy.choose(steps, None, wishes)
+        choice = policy.choose(steps, facts(None, wishes))
         assert (choice.model, choice.reason) == (steps.models[-1], Reason.CLASSIFIER_UNAVAILABLE)
 
 
 @every_kind
 @given(LADDERS, SCORES, WISHES)
 def test_a_threshold_that_is_told_is_the_one_asked_for(kind, steps, score, wishes):
-    choice = policy_of(kind).choose(steps, score, wishes)
+    choice = policy_of(kind).choose(steps, facts(score, wishes))
     if choice.threshold is not None:
         assert choice.threshold == (0.5 if wishes.threshold is None else wishes.threshold)

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from gateway.cache.exact import Entry, ExactCache, is_whole, replay, serves
+from gateway.core.judgement import Judgement
 from gateway.schema.sse import DONE, event_of
 from gateway.settings.service import ExactCacheSettings
 from gateway.stores.memory import MemoryStore
@@ -37,7 +38,9 @@ class House:
         self.failures += 1
 
     async def keep(self, answer=None, *, is_streaming=False):
-        await self.cache.keep(KEY, "small", 0.25, is_streaming=is_streaming, body=answer or body())
+        await self.cache.keep(
+            KEY, "small", Judgement(0.25, domain="law"), is_streaming=is_streaming, body=answer or body()
+        )
 
     async def find(self, key=KEY, max_age_s=None):
         return await self.cache.find(key, max_age_s)
@@ -104,7 +107,7 @@ def test_a_stream_is_whole_when_each_choice_finished_and_done_was_said(stream, i
 async def test_what_was_kept_is_found_with_its_model_and_score():
     house = House()
     await house.keep()
-    assert await house.find() == Entry(KEY, "small", 0.25, False, 1_000_000.0, body())
+    assert await house.find() == Entry(KEY, "small", Judgement(0.25, domain="law"), False, 1_000_000.0, body())
     assert await house.find(OTHER_KEY) is None
 
 
@@ -128,7 +131,17 @@ async def test_an_entry_under_a_strangers_key_is_not_served():
     assert await house.find(OTHER_KEY) is None
 
 
-@pytest.mark.parametrize("value", [b"", b"junk", b"\x91\xa1x", msgspec.msgpack.encode([KEY, "m", 0.1, False, "", 1])])
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"junk",
+        b"\x91\xa1x",
+        msgspec.msgpack.encode([KEY, "m", {"score": 0.1}, False, "", 1]),
+        msgspec.msgpack.encode([KEY, "m", 0.1, False, 1_000_000.0, body()]),  # as before judgements were kept
+        msgspec.msgpack.encode([KEY, "m", {}, False, 1_000_000.0, body()]),
+    ],
+)
 async def test_a_value_that_is_no_entry_is_a_miss(value):
     house = House()
     await house.store.set(KEY, value, 60)
@@ -166,7 +179,7 @@ async def test_an_entry_dies_after_its_time_to_live():
 @pytest.mark.parametrize("is_streaming", [True, False])
 async def test_a_replayed_answer_is_the_same_bytes_and_nobody_pays_for_it(is_streaming):
     answer = STREAM if is_streaming else body()
-    told = replay(Entry(KEY, "small", 0.25, is_streaming, 0.0, answer))
+    told = replay(Entry(KEY, "small", Judgement(0.25, domain="law"), is_streaming, 0.0, answer))
     assert (told.model, told.is_streaming, told.attempts, told.claim_bill()) == ("small", is_streaming, 0, False)
     assert await collect(told) == answer
 

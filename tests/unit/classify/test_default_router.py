@@ -34,7 +34,7 @@ def score():
     classifier = OnnxClassifier.load(FOLDER)
 
     def of(*turns):
-        return classifier.score(Conversation(tuple(Turn(role, text) for role, text in turns)))
+        return classifier.judge(Conversation(tuple(Turn(role, text) for role, text in turns))).score
 
     return of
 

@@ -7,22 +7,25 @@ import pytest
 
 from gateway.classify.features import HEAD_CHARS, TAIL_CHARS
 from gateway.classify.guard import ON_LOOP_LIMIT_S, GuardedClassifier, time_worst_case, worst_case
+from gateway.core.judgement import Judgement, Reference
 from gateway.schema.conversation import Conversation, Turn
 
+SURE = Judgement(0.7)
 ASK = Conversation((Turn("user", "hi"),))
 
 
 class Stub:
     name = "stub"
     version = "1"
+    reference = Reference()
 
-    def __init__(self, answer=0.7):
+    def __init__(self, answer=SURE):
         self.answer = answer
         self.gate = None
         self.threads = []
         self.asked = []
 
-    def score(self, conversation):
+    def judge(self, conversation):
         self.asked.append(conversation)
         self.threads.append(threading.current_thread().name)
         if self.gate is not None:
@@ -59,7 +62,7 @@ async def test_a_quick_classifier_runs_on_the_loop(guard):
     stub = Stub()
     guarded = guard(stub, quick)
     assert guarded.is_on_loop
-    assert await guarded.score(ASK) == 0.7
+    assert await guarded.judge(ASK) == SURE
     assert stub.threads == [threading.current_thread().name]
 
 
@@ -67,7 +70,7 @@ async def test_a_slow_classifier_runs_in_its_own_thread(guard):
     stub = Stub()
     guarded = guard(stub, slow, timeout_s=5)
     assert not guarded.is_on_loop
-    assert await guarded.score(ASK) == 0.7
+    assert await guarded.judge(ASK) == SURE
     assert stub.threads[0].startswith("classify")
 
 
@@ -77,9 +80,18 @@ async def test_the_limit_is_where_the_loop_ends(guard):
 
 
 @pytest.mark.parametrize("measure", [quick, slow])
-@pytest.mark.parametrize("answer", [RuntimeError("broken"), math.nan, math.inf, -math.inf, "no number"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        RuntimeError("broken"),
+        *(Judgement(wrong) for wrong in (math.nan, math.inf, -math.inf, "no number")),
+        Judgement(0.5, weak_chance=math.nan),
+        Judgement(0.5, strong_chance=math.inf),
+        0.7,
+    ],
+)
 async def test_a_fault_or_a_score_that_is_no_number_is_none(guard, measure, answer):
-    assert await guard(Stub(answer), measure, timeout_s=5).score(ASK) is None
+    assert await guard(Stub(answer), measure, timeout_s=5).judge(ASK) is None
 
 
 def test_a_classifier_that_fails_its_warm_up_is_kept_off_the_loop():
@@ -93,7 +105,7 @@ async def test_a_score_that_is_late_is_none(guard):
     stub.gate = threading.Event()
     guarded = guard(stub, slow, timeout_s=0.02)
     started = time.perf_counter()
-    assert await guarded.score(ASK) is None
+    assert await guarded.judge(ASK) is None
     assert time.perf_counter() - started < 1
 
 
@@ -101,28 +113,28 @@ async def test_a_full_queue_is_none_at_once_and_empties_again(guard):
     stub = Stub()
     stub.gate = threading.Event()
     guarded = guard(stub, slow, timeout_s=5, max_waiting=2)
-    waiting = [asyncio.create_task(guarded.score(ASK)) for _ in range(2)]
+    waiting = [asyncio.create_task(guarded.judge(ASK)) for _ in range(2)]
     await asyncio.sleep(0.01)
-    assert await guarded.score(ASK) is None
+    assert await guarded.judge(ASK) is None
     assert len(stub.asked) == 1
     stub.gate.set()
-    assert await asyncio.gather(*waiting) == [0.7, 0.7]
-    assert await guarded.score(ASK) == 0.7
+    assert await asyncio.gather(*waiting) == [SURE, SURE]
+    assert await guarded.judge(ASK) == SURE
 
 
 async def test_a_timed_out_score_holds_its_place_until_it_ends(guard):
     stub = Stub()
     stub.gate = threading.Event()
     guarded = guard(stub, slow, timeout_s=0.02, max_waiting=1)
-    assert await guarded.score(ASK) is None
-    assert await guarded.score(ASK) is None
+    assert await guarded.judge(ASK) is None
+    assert await guarded.judge(ASK) is None
     assert len(stub.asked) == 1
 
 
 async def test_cancellation_passes_through(guard):
     stub = Stub()
     stub.gate = threading.Event()
-    task = asyncio.create_task(guard(stub, slow, timeout_s=5).score(ASK))
+    task = asyncio.create_task(guard(stub, slow, timeout_s=5).judge(ASK))
     await asyncio.sleep(0.01)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -132,23 +144,23 @@ async def test_cancellation_passes_through(guard):
 async def test_after_close_there_is_no_score_and_no_slot_is_lost(guard):
     guarded = guard(Stub(), slow, max_waiting=1)
     guarded.close()
-    assert [await guarded.score(ASK) for _ in range(3)] == [None] * 3
+    assert [await guarded.judge(ASK) for _ in range(3)] == [None] * 3
 
 
 async def test_close_does_not_cancel_those_who_wait(guard):
     stub = Stub()
     stub.gate = threading.Event()
     guarded = guard(stub, slow, timeout_s=5)
-    waiting = [asyncio.create_task(guarded.score(ASK)) for _ in range(2)]
+    waiting = [asyncio.create_task(guarded.judge(ASK)) for _ in range(2)]
     await asyncio.sleep(0.01)
     guarded.close()
     stub.gate.set()
-    assert await asyncio.gather(*waiting) == [0.7, 0.7]
+    assert await asyncio.gather(*waiting) == [SURE, SURE]
 
 
-def test_name_and_version_are_the_classifiers(guard):
+def test_name_version_and_reference_are_the_classifiers(guard):
     guarded = guard(Stub(), quick)
-    assert (guarded.name, guarded.version) == ("stub", "1")
+    assert (guarded.name, guarded.version, guarded.reference) == ("stub", "1", Reference())
 
 
 def test_the_worst_case_is_a_longest_text_and_is_what_is_timed():
@@ -166,7 +178,7 @@ async def test_a_follow_up_that_judges_many_texts_is_scored_off_the_loop(guard):
     )
     follow_up = Conversation((plan, Turn("assistant", "First the invariant. " * 40), Turn("user", "yes, go on")))
 
-    await guarded.score(ASK)
-    await guarded.score(follow_up)
+    await guarded.judge(ASK)
+    await guarded.judge(follow_up)
 
     assert [name.startswith("classify") for name in stub.threads] == [False, True]

@@ -80,7 +80,7 @@ def test_a_conversation_scores_as_its_hardest_judged_text():
     classifier = OnnxClassifier.load(DEFAULT)
 
     def score(*turns):
-        return classifier.score(Conversation(tuple(Turn(role, text) for role, text in turns)))
+        return classifier.judge(Conversation(tuple(Turn(role, text) for role, text in turns))).score
 
     hard = "Prove that every bounded monotone sequence converges."
     together = score(("user", hard), ("assistant", "Sure."), ("user", "yes"))

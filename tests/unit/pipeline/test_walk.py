@@ -11,6 +11,7 @@ from gateway.cache.exact import ExactCache
 from gateway.cache.flights import Flights
 from gateway.core.context import CacheOutcome, Phase, Reason, Tier, Usage, Wishes
 from gateway.core.errors import InternalError, InvalidJsonError, UpstreamInterruptedError, UpstreamUnavailableError
+from gateway.core.judgement import Judgement
 from gateway.limits.in_flight import InFlight
 from gateway.pipeline import Parts, Pipeline
 from gateway.routing.routes import build_routes
@@ -69,7 +70,7 @@ class House:
             routes=build_routes(Settings(models=MODELS, routes={"auto": route})),
             keys=KeyRing(keys or KeysSettings()),
             in_flight=InFlight(limit),
-            classifiers={"default": Fake(version="1", score=self._judge, close=lambda: None)},
+            classifiers={"default": Fake(version="1", judge=self._judge, close=lambda: None)},
             dispatcher=Dispatcher(replicas, dict.fromkeys(MODELS, 10.0), lambda *_: None),
             flights=Flights(),
             cache=cache if has_cache else None,
@@ -97,7 +98,7 @@ class House:
     async def _judge(self, _):
         self.judged += 1
         await self.at("classify")
-        return self.score
+        return None if self.score is None else Judgement(self.score)
 
     def _backend(self, name):
         async def close():

@@ -45,7 +45,8 @@ def test_a_small_sample_gives_an_artifact_that_serves(quick, data, tmp_path):
     out = train(data, tmp_path / "mine", 7, said.append)
     classifier = OnnxClassifier.load(out)
     easy, hard = (
-        classifier.score(Conversation((Turn("user", text),))) for text in ("Who wrote Faust?", "Prove that 3 divides 9")
+        classifier.judge(Conversation((Turn("user", text),))).score
+        for text in ("Who wrote Faust?", "Prove that 3 divides 9")
     )
     assert (classifier.name, easy + 0.2 < hard) == ("mine", True)
     assert any("APGR" in line and "length" in line for line in said)

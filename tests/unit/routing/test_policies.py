@@ -4,10 +4,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.core.context import Candidate, Reason, Tier, Wishes
+from gateway.core.context import Candidate, Ladder, Reason, Tier, Wishes
 from gateway.routing.policies import Choice, ComplexityPolicy, PinnedPolicy, forced_choice, settle_choice
-from gateway.settings.routes import PolicySettings
-from tests.builders import ladder
+from tests.builders import facts, ladder
 
 SHARES = st.floats(0, 1)
 COUNTS = st.sampled_from([1, 2, 3, 5])
@@ -18,7 +17,7 @@ def steps(count):
 
 
 def rank_of(score, threshold, count):
-    chosen = ComplexityPolicy(PolicySettings(threshold=threshold)).choose(steps(count), score, Wishes())
+    chosen = ComplexityPolicy(threshold).choose(steps(count), facts(score))
     assert (chosen.reason, chosen.threshold) == (Reason.SCORE, threshold)
     return steps(count).rank(chosen.model)
 
@@ -61,19 +60,19 @@ def test_the_range_below_the_threshold_is_cut_evenly(count, threshold, score, ra
 
 
 def test_without_a_score_the_strongest_serves():
-    policy = ComplexityPolicy(PolicySettings(threshold=0.9))
-    assert policy.choose(steps(3), None, Wishes()) == Choice("m2", Reason.CLASSIFIER_UNAVAILABLE, 0.9)
+    policy = ComplexityPolicy(0.9)
+    assert policy.choose(steps(3), facts(None)) == Choice("m2", Reason.CLASSIFIER_UNAVAILABLE, 0.9)
 
 
 @pytest.mark.parametrize(("threshold", "model"), [(0.3, "m1"), (0.5, "m0"), (0.0, "m1")])
 def test_a_threshold_of_the_request_replaces_the_routes(threshold, model):
-    policy = ComplexityPolicy(PolicySettings(threshold=0.9))
-    assert policy.choose(steps(2), 0.4, Wishes(threshold=threshold)) == Choice(model, Reason.SCORE, threshold)
+    policy = ComplexityPolicy(0.9)
+    assert policy.choose(steps(2), facts(0.4, Wishes(threshold=threshold))) == Choice(model, Reason.SCORE, threshold)
 
 
 @given(st.none() | SHARES, COUNTS)
 def test_a_pinned_policy_chooses_its_model_whatever_the_score(score, count):
-    assert PinnedPolicy("m0").choose(steps(count), score, Wishes(threshold=0.1)) == Choice("m0", Reason.PINNED)
+    assert PinnedPolicy("m0").choose(steps(count), facts(score, Wishes(threshold=0.1))) == Choice("m0", Reason.PINNED)
 
 
 @pytest.mark.parametrize(("tier", "model"), [(Tier.WEAK, "m0"), (Tier.STRONG, "m2")])
@@ -104,3 +103,9 @@ def test_the_nearest_weaker_stands_in_for_the_top():
 def test_a_list_of_candidates_without_one_that_can_serve_is_a_fault_of_ours():
     with pytest.raises(AssertionError):
         settle_choice(Choice("m0", Reason.SCORE), [Candidate("m0", Reason.CONTEXT)])
+
+
+@pytest.mark.parametrize(("score", "rank"), [(0.0, 0), (0.479, 0), (0.481, 1), (0.539, 1), (0.541, 2), (0.6, 3)])
+def test_a_ladders_steps_are_its_models_abilities(score, rank):
+    tall = Ladder("auto", ("m0", "m1", "m2", "m3"), steps=(0, 0.8, 0.9, 1))
+    assert tall.rank(ComplexityPolicy(0.6).choose(tall, facts(score)).model) == rank

@@ -2,14 +2,14 @@
 
 import pytest
 
-from gateway.core.context import Reason, Wishes
+from gateway.core.context import Reason
 from gateway.core.errors import ModelNotFoundError
 from gateway.routing.routes import build_routes
 from gateway.schema.request import Operation
 from gateway.settings.models import Capability
 from gateway.settings.root import Settings
 from gateway.settings.routes import PolicyKind, PolicySettings, RouteSettings
-from tests.builders import model
+from tests.builders import facts, model
 
 SETTINGS = Settings(
     models={
@@ -28,7 +28,7 @@ TABLE = build_routes(SETTINGS)
 
 def choose(name, operation=Operation.CHAT, score=0.0):
     route = TABLE.resolve(name, operation)
-    return route.policy.choose(route.ladder, score, Wishes())
+    return route.policy.choose(route.ladder, facts(score))
 
 
 def test_a_route_is_found_with_its_ladder_its_router_and_its_fallback():

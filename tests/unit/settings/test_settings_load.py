@@ -162,6 +162,14 @@ NOT_YET = "is not available yet"
         (POLICY, {"kind": "private"}, "routes.auto.policy.kind", NOT_YET, "complexity, pinned"),
         (POLICY, {"kind": "session"}, "routes.auto.policy.kind", NOT_YET, "complexity, pinned"),
         (POLICY, {"kind": "cascade"}, "routes.auto.policy.kind", NOT_YET, "complexity, pinned"),
+        (POLICY, {"kind": ["complexity", "cascade"]}, "routes.auto.policy.kind[1]", NOT_YET, "complexity, pinned"),
+        (POLICY, {"kind": []}, "routes.auto.policy.kind", "has no kind", "leave it out"),
+        (POLICY, {"kind": ["complexity"] * 2}, "routes.auto.policy.kind[1]", "stands twice", "keep one"),
+        (POLICY, {"kind": ["complexty"]}, "routes.auto.policy.kind[0]", "none of the choices", "mean complexity?"),
+        (POLICY, {"kind": 7}, "routes.auto.policy.kind", "number does not fit", "one of: complexity, pinned"),
+        (POLICY, {"kind": None}, "routes.auto.policy.kind", "null does not fit", "one of: complexity, pinned"),
+        (POLICY, {"kind": ["pinned", "complexity"], "model": "weak"}, "routes.auto.policy.kind[1]", "nothing", "leave"),
+        (("models", "weak", "ability"), 1.5, "models.weak.ability", "does not fit", "at most 1"),
         (("limits",), {"requests_per_minute": 1}, "limits.requests_per_minute", NOT_YET, "leave it null"),
         (("limits",), {"tokens_per_minute": 1}, "limits.tokens_per_minute", NOT_YET, "leave it null"),
         # routes
@@ -227,6 +235,10 @@ def test_a_fault_names_the_path_what_is_wrong_and_what_would_be_right(path, valu
         (CLIENT, {"sha256": HASH, "threshold_min": None, "threshold_max": None}),
         (POLICY, {"kind": "pinned", "model": "weak"}),
         (POLICY, {"strong_share": None}),
+        (POLICY, {"kind": ["pinned"], "model": "weak"}),
+        (POLICY, {"kind": ["complexity"]}),
+        (("models", "weak", "ability"), 0.4),
+        (("models", "weak", "ability"), None),
         (("cache",), {"exact": {}}),
     ],
 )
@@ -452,3 +464,12 @@ def parse_or_refuse(text):
         parse_settings(text, {"K": SECRET, "REDIS_PASSWORD": "p", "SLM_API_KEY": "k"})
     except SettingsError as error:
         assert error.faults  # noqa: PT017 - either outcome is right
+
+
+def test_a_ladder_goes_up_in_ability():
+    tree = copy.deepcopy(BASE)
+    tree["models"]["weak"]["ability"], tree["models"]["strong"]["ability"] = 0.7, 0.6
+    fault = only_fault(yaml.safe_dump(tree))
+    assert (fault.path, fault.problem) == ("routes.auto.models[1]", "is less able than one before it")
+    tree["models"]["strong"]["ability"] = 0.7
+    assert parse_settings(yaml.safe_dump(tree), {}).models["strong"].ability == 0.7

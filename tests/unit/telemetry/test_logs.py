@@ -7,6 +7,7 @@ import pytest
 
 from gateway.core.context import Bill, CacheOutcome, Reason, Usage
 from gateway.core.errors import InvalidJsonError, UpstreamUnavailableError, internal_error
+from gateway.core.judgement import Judgement
 from gateway.core.secret import Secret
 from gateway.telemetry.logs import LOGGER, JsonFormatter, TerminalFormatter, log, log_failure, log_request, set_up_logs
 from tests.builders import context, decided_context, request
@@ -101,7 +102,9 @@ def test_an_upstreams_fault_is_logged_only_for_what_the_client_was_not_told(reco
 
 
 def test_a_finished_request_is_one_line_with_every_fact(records):
-    ctx = decided_context(model="small", reason=Reason.SCORE, score=0.123456, cache_outcome=CacheOutcome.MISS)
+    ctx = decided_context(
+        model="small", reason=Reason.SCORE, judgement=Judgement(0.123456), cache_outcome=CacheOutcome.MISS
+    )
     ctx.usage, ctx.bill, ctx.attempts, ctx.first_token_s = Usage(10, 5), Bill(0.001, 0.01), 1, 0.25
     log_request(ctx)
     row = as_json(records[0])

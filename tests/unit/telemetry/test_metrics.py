@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry
 from gateway.core.clock import Stage
 from gateway.core.context import Bill, CacheOutcome, Phase, Reason, Usage
 from gateway.core.errors import DrainingError, InvalidJsonError, ModelNotFoundError, OverloadedError
+from gateway.core.judgement import Judgement
 from gateway.telemetry.metrics import Metrics, merged_registry, render
 from tests.builders import context, decided_context, request
 
@@ -18,7 +19,7 @@ def metrics():
 
 
 def finished(**facts):
-    known = {"model": "small", "reason": Reason.SCORE, "cache_outcome": CacheOutcome.MISS, "score": 0.23}
+    known = {"model": "small", "reason": Reason.SCORE, "cache_outcome": CacheOutcome.MISS, "judgement": Judgement(0.23)}
     return decided_context(**{**known, **facts})
 
 
@@ -116,7 +117,7 @@ def test_a_client_that_went_away_is_counted_by_where_the_request_stood(metrics):
 
 
 def test_a_score_falls_into_one_of_twenty_buckets(metrics):
-    metrics.record(finished(score=0.23))
+    metrics.record(finished(judgement=Judgement(0.23)))
     text = render(metrics.registry)[0].decode()
     assert text.count("postern_score_bucket{") == 21  # and +Inf
     assert 'postern_score_bucket{le="0.2",route="auto"} 0.0' in text

@@ -1,0 +1,50 @@
+"""Cross checks of a route's `policy` and of the ladder it chooses on."""
+
+from collections.abc import Iterator, Mapping
+
+from gateway.settings.faults import Fault, suggest, under
+from gateway.settings.models import ModelSettings
+from gateway.settings.routes import PolicyKind, RouteSettings
+
+BESIDE_PINNED = frozenset({PolicyKind.PINNED, PolicyKind.PRIVATE})
+"""The kinds that leave a pinned route something to decide."""
+
+
+def check_policy(route: RouteSettings, known: Mapping[str, ModelSettings | None], path: str) -> Iterator[Fault]:
+    """Yield what a policy lacks or has too much of. `known` are the models there are, None those unsound."""
+    yield from _check_kinds(route.policy.kinds, under(path, "kind"))
+    yield from _check_model(route, known, under(path, "model"))
+
+
+def _check_kinds(kinds: tuple[PolicyKind, ...], path: str) -> Iterator[Fault]:
+    if not kinds:
+        yield Fault(path, "has no kind", "name one, or leave it out for complexity")
+    for index, kind in enumerate(kinds):
+        if kind in kinds[:index]:
+            yield Fault(f"{path}[{index}]", "stands twice", "keep one of the two")
+        if PolicyKind.PINNED in kinds and kind not in BESIDE_PINNED:
+            yield Fault(f"{path}[{index}]", "has nothing to decide beside `pinned`", "leave one of the two out")
+
+
+def _check_model(route: RouteSettings, known: Mapping[str, object], path: str) -> Iterator[Fault]:
+    model = route.policy.model
+    if PolicyKind.PINNED not in route.policy.kinds:
+        if model is not None:
+            yield Fault(path, "is for `kind: pinned` only", "leave it out, or set `kind: pinned`")
+    elif model is None:
+        yield Fault(path, "is missing", "`kind: pinned` needs it: name one of the route's models")
+    elif model not in route.models:
+        choices = [name for name in route.models if name in known]  # the others may be anything, a secret too
+        yield Fault(path, "is not one of the route's models", suggest(model, choices))
+
+
+def check_abilities(route: RouteSettings, known: Mapping[str, ModelSettings | None], path: str) -> Iterator[Fault]:
+    """Yield models that stand above an abler one: a ladder goes up."""
+    highest = 0.0
+    for index, name in enumerate(route.models):
+        model = known.get(name)
+        if model is None or model.ability is None:
+            continue
+        if model.ability < highest:
+            yield Fault(f"{path}[{index}]", "is less able than one before it", "list the weakest first, by `ability`")
+        highest = max(highest, model.ability)
