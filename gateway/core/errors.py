@@ -17,6 +17,7 @@ PosternError
 ├── NotAvailableYetError           501  not_available_yet
 ├── OverloadedError                503  overloaded
 ├── DrainingError                  503  draining
+├── FeedbackUnavailableError       503  feedback_unavailable
 ├── UpstreamError                       a fault of the model's server
 │   ├── UpstreamUnavailableError   502  upstream_unavailable: no connection
 │   ├── UpstreamFailureError       502  upstream_error: 5xx, or an answer that is none
@@ -161,6 +162,13 @@ class DrainingError(PosternError):
 
     status = 503
     code = "draining"
+
+
+class FeedbackUnavailableError(PosternError):
+    """The store that remembers what was answered is away."""
+
+    status = 503
+    code = "feedback_unavailable"
 
 
 class UpstreamError(PosternError):

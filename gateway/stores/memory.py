@@ -1,6 +1,7 @@
 """The in-process store: least recently used entries leave first."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
 
 from gateway.core.clock import Clock, monotonic_s
 
@@ -36,6 +37,11 @@ class MemoryStore:
         self._bytes += len(value)
         while len(self._entries) > self._max_entries or self._bytes > self._max_bytes:
             self._drop(next(iter(self._entries)))
+
+    async def set_many(self, values: Mapping[str, bytes], ttl_s: int) -> None:
+        """Keep several values."""
+        for key, value in values.items():
+            await self.set(key, value, ttl_s)
 
     def _drop(self, key: str) -> None:
         _, value = self._entries.pop(key, (0.0, b""))

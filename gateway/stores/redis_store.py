@@ -5,7 +5,7 @@ cache. A cancelled command never leaves its reply to the next caller: redis-py d
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -48,6 +48,17 @@ class RedisStore:
     async def set(self, key: str, value: bytes, ttl_s: int) -> None:
         """Keep a value for `ttl_s` seconds. Raises StoreUnavailableError."""
         await self._ask("set", lambda: self._client.set(PREFIX + key, value, ex=ttl_s))
+
+    async def set_many(self, values: Mapping[str, bytes], ttl_s: int) -> None:
+        """Keep several values in one round trip, on a cluster one a node. Raises StoreUnavailableError."""
+        await self._ask("set_many", lambda: self._set_many(values, ttl_s))
+
+    async def _set_many(self, values: Mapping[str, bytes], ttl_s: int) -> None:
+        # No transaction: the values have nothing to do with one another, and on a cluster lie on different nodes.
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for key, value in values.items():
+                pipeline.set(PREFIX + key, value, ex=ttl_s)
+            await pipeline.execute()
 
     async def close(self) -> None:
         """Close every connection."""

@@ -1,5 +1,6 @@
 """The port that cache, limits and accounting speak to."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 
@@ -16,6 +17,10 @@ class Store(Protocol):
 
     async def set(self, key: str, value: bytes, ttl_s: int) -> None:
         """Keep a value for `ttl_s` seconds. Raises StoreUnavailableError."""
+        ...
+
+    async def set_many(self, values: Mapping[str, bytes], ttl_s: int) -> None:
+        """Keep several values, each as by `set`, in one call. Raises StoreUnavailableError; some may be kept then."""
         ...
 
     async def close(self) -> None:

@@ -137,3 +137,16 @@ async def test_a_redis_that_died_is_told_within_the_time_out_and_then_without_as
             await store.get("key")
         assert loop.time() - began_s < 0.01
         await store.close()
+
+
+async def test_values_set_together_are_each_got_and_each_die(store):
+    values = {f"key-{number}": b"%d" % number for number in range(100)}
+    await store.set("key-0", b"old", 60)
+    await store.set_many(values, 1)
+    assert {key: await store.get(key) for key in values} == values
+    await asyncio.sleep(1.1)
+    assert {await store.get(key) for key in values} == {None}
+
+
+async def test_setting_nothing_harms_nobody(store):
+    await store.set_many({}, 60)
