@@ -31,6 +31,9 @@ DOMAINS: Final = (
 _SURE: Final = 1e-6
 """How near to 0 or 1 a chance is taken at its word: its logit must stay finite."""
 
+_ROUNDING: Final = 0.01
+"""How far shares may be from adding up to 1: they are written with few decimals."""
+
 
 class Judgement(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One conversation, judged. All but the score is None where the router has no head for it.
@@ -61,14 +64,26 @@ def _logit(chance: float) -> float:
 
 
 class Distribution(msgspec.Struct, frozen=True):
-    """A histogram: `share[k]` of the values lay between `edges[k]` and `edges[k + 1]`."""
+    """How a number was spread: bins by their inner edges, each from its edge on, so there is one share more than edges.
 
-    edges: tuple[float, ...] = ()
-    share: tuple[float, ...] = ()
+    The first and the last bin are open: no value is outside.
+    """
+
+    edges: tuple[float, ...]
+    share: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what is no distribution; while decoding that is a msgspec.ValidationError."""
+        if len(self.share) != len(self.edges) + 1:
+            raise ValueError("a distribution has one share more than edges")
+        if any(not low < high for low, high in zip(self.edges, self.edges[1:], strict=False)):
+            raise ValueError("the edges of a distribution ascend")
+        if min(self.share) < 0 or abs(sum(self.share) - 1) > _ROUNDING:
+            raise ValueError("the shares of a distribution add up to 1")
 
 
 class Reference(msgspec.Struct, frozen=True):
-    """What scores and signals looked like in training, as the manifest tells it."""
+    """What scores and signals looked like in training, as the manifest tells it; signals in a judgement's order."""
 
-    score: Distribution = Distribution()
+    score: Distribution
     signals: Mapping[str, Distribution] = {}

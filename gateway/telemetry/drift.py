@@ -9,8 +9,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 
-import msgspec
-
+from gateway.core.judgement import Distribution, Reference
 from gateway.telemetry.fading import FadingSums
 
 HALF_LIFE = 2_000
@@ -20,29 +19,6 @@ LEAST = 200
 SCORE = "score"
 _FLOOR = 1e-4
 """The least share of a bin, as ln(0) is none. Lower ones let a single stray request look like a landslide."""
-_ROUNDING = 0.01
-
-
-class Bins(msgspec.Struct, frozen=True):
-    """How a number was spread over the training data: a bin starts at its edge, the first and last are open."""
-
-    edges: tuple[float, ...]
-    share: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        if len(self.share) != len(self.edges) + 1:
-            raise ValueError("bins have one share more than edges")
-        if any(not low < high for low, high in zip(self.edges, self.edges[1:], strict=False)):
-            raise ValueError("the edges of bins ascend")
-        if min(self.share) < 0 or abs(sum(self.share) - 1) > _ROUNDING:
-            raise ValueError("the shares of bins add up to 1")
-
-
-class Reference(msgspec.Struct, frozen=True):
-    """The `reference` of a router's manifest; its signals stand in the order of a judgement's."""
-
-    score: Bins
-    signals: dict[str, Bins] = {}
 
 
 class Drift:
@@ -87,7 +63,7 @@ class Drift:
         return found
 
 
-def _starts_of(bins: Sequence[Bins]) -> tuple[int, ...]:
+def _starts_of(bins: Sequence[Distribution]) -> tuple[int, ...]:
     starts = [0]
     for one in bins[:-1]:
         starts.append(starts[-1] + len(one.share))

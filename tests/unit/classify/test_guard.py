@@ -7,7 +7,7 @@ import pytest
 
 from gateway.classify.features import HEAD_CHARS, TAIL_CHARS
 from gateway.classify.guard import ON_LOOP_LIMIT_S, GuardedClassifier, time_worst_case, worst_case
-from gateway.core.judgement import Judgement, Reference
+from gateway.core.judgement import Distribution, Judgement, Reference
 from gateway.schema.conversation import Conversation, Turn
 
 SURE = Judgement(0.7)
@@ -17,7 +17,7 @@ ASK = Conversation((Turn("user", "hi"),))
 class Stub:
     name = "stub"
     version = "1"
-    reference = Reference()
+    reference = Reference(Distribution((), (1.0,)))
 
     def __init__(self, answer=SURE):
         self.answer = answer
@@ -160,7 +160,7 @@ async def test_close_does_not_cancel_those_who_wait(guard):
 
 def test_name_version_and_reference_are_the_classifiers(guard):
     guarded = guard(Stub(), quick)
-    assert (guarded.name, guarded.version, guarded.reference) == ("stub", "1", Reference())
+    assert (guarded.name, guarded.version, guarded.reference) == ("stub", "1", Stub.reference)
 
 
 def test_the_worst_case_is_a_longest_text_and_is_what_is_timed():

@@ -2,11 +2,12 @@
 
 import math
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.judgement import DOMAINS, Judgement
+from gateway.core.judgement import DOMAINS, Judgement, Reference
 
 CHANCES = st.floats(0, 1)
 
@@ -32,3 +33,20 @@ def test_a_chance_lies_between_the_ends_whatever_they_are(weak, strong, ability)
 
 def test_there_are_eighteen_domains():
     assert len(set(DOMAINS)) == 18
+
+
+@pytest.mark.parametrize(
+    "spread",
+    [
+        {"edges": [1, 2], "share": [0.5, 0.5]},
+        {"edges": [2, 1], "share": [0.5, 0.25, 0.25]},
+        {"edges": [1, 1], "share": [0.5, 0.25, 0.25]},
+        {"edges": [1], "share": [1.5, -0.5]},
+        {"edges": [1], "share": [0.5, 0.4]},
+        {"edges": [], "share": []},
+        {"edges": ["1"], "share": [0.5, 0.5]},
+    ],
+)
+def test_a_distribution_that_is_none_is_refused(spread):
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"score": spread}, Reference)

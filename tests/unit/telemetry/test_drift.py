@@ -6,11 +6,12 @@ import random
 import msgspec
 import pytest
 
-from gateway.telemetry.drift import LEAST, Bins, Drift, Reference, psi
+from gateway.core.judgement import Distribution, Reference
+from gateway.telemetry.drift import LEAST, Drift, psi
 from gateway.telemetry.fading import FadingSums
 from router_models.reference import build_reference
 
-TENTHS = Bins(tuple(step / 10 for step in range(1, 10)), (0.1,) * 10)
+TENTHS = Distribution(tuple(step / 10 for step in range(1, 10)), (0.1,) * 10)
 
 
 def watch(scores, signals=(), **options):
@@ -95,20 +96,3 @@ def test_what_training_writes_is_read_and_has_no_drift_against_itself():
     for score, count in zip(scores, words, strict=True):
         found.observe(score, (count,))
     assert found.psi() == pytest.approx({"score": 0, "words": 0}, abs=1e-6)
-
-
-@pytest.mark.parametrize(
-    "bins",
-    [
-        {"edges": [1, 2], "share": [0.5, 0.5]},
-        {"edges": [2, 1], "share": [0.5, 0.25, 0.25]},
-        {"edges": [1, 1], "share": [0.5, 0.25, 0.25]},
-        {"edges": [1], "share": [1.5, -0.5]},
-        {"edges": [1], "share": [0.5, 0.4]},
-        {"edges": [], "share": []},
-        {"edges": ["1"], "share": [0.5, 0.5]},
-    ],
-)
-def test_bins_that_are_none_are_refused(bins):
-    with pytest.raises(msgspec.ValidationError):
-        msgspec.convert({"score": bins}, Reference)
