@@ -32,9 +32,7 @@ from gateway.pipeline import Parts, Pipeline
 from gateway.routing.routes import build_routes
 from gateway.settings.models import BackendKind, ModelSettings
 from gateway.settings.root import Settings
-from gateway.stores.memory import MemoryStore
-from gateway.stores.redis_store import RedisStore
-from gateway.stores.store import Store
+from gateway.stores.shelf import Shelf
 from gateway.telemetry.logs import log, log_failure, log_request
 from gateway.telemetry.metrics import Metrics, merged_registry, render
 
@@ -78,8 +76,7 @@ class Factory:
         self.metrics = metrics
         self._routers = routers
         self._in_flight: InFlight | None = None
-        self._stores: list[Store] = []
-        self._store_settings: object = None
+        self._shelf = Shelf(self._observe_redis)
 
     def build(self, settings: Settings, *, is_strict: bool = False) -> Pipeline:
         """Return a pipeline. `is_strict` (at a reload) refuses a router that can't be loaded instead of failing open.
@@ -132,15 +129,8 @@ class Factory:
         exact = settings.cache.exact
         if exact is None:
             return None
-        wanted = (settings.redis, exact.max_entries, exact.max_bytes)
-        if self._store_settings != wanted:
-            self._stores.append(
-                RedisStore(settings.redis, self._observe_redis)
-                if settings.redis is not None
-                else MemoryStore(exact.max_entries, max_bytes=exact.max_bytes)
-            )
-            self._store_settings = wanted
-        return ExactCache(self._stores[-1], exact, lambda: self._count_fail_open("cache"))
+        store = self._shelf.take("cache", settings.redis, max_entries=exact.max_entries, max_bytes=exact.max_bytes)
+        return ExactCache(store, exact, lambda: self._count_fail_open("cache"))
 
     def _record(self, ctx: RequestContext) -> None:
         try:
@@ -164,15 +154,11 @@ class Factory:
 
     async def close_replaced(self) -> None:
         """Close the stores that reloads replaced; no request may still use them."""
-        replaced, self._stores = self._stores[:-1], self._stores[-1:]
-        for store in replaced:
-            await store.close()
+        await self._shelf.close_replaced()
 
     async def close(self) -> None:
         """Close what outlives pipelines."""
-        await self.close_replaced()
-        for store in self._stores:
-            await store.close()
+        await self._shelf.close()
 
 
 def _flights(settings: Settings) -> Flights:
