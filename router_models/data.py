@@ -1,21 +1,26 @@
 """Loads prompts with the scores models had on them. Holds no data: files are read by path, never copied.
 
-Two forms. A folder with `routing_pool.parquet` (columns source, bench, id, prompt, weak, strong, scores), or a JSONL
-file of your own, one prompt a line:
-
-    {"prompt": "Prove that ...", "weak": 0.2, "strong": 0.9, "bench": "mine"}
-
-`weak` and `strong` are mean scores from 0 to 1 of the models you call weak and strong; `bench` is optional.
+The forms are told apart by their columns and described in README.md: our own, the shared routing pool, RouteLLM's
+judged prompts and battles, RouterBench's table, Postern's learning log.
 """
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
-from pyarrow import parquet
 
+from gateway.api.body import decode_body
+from gateway.core.errors import PosternError
+from gateway.schema.conversation import Conversation
+from gateway.schema.request import Operation
+from router_models import traffic_log
+from router_models.example import DataError, Example, Pair
+from router_models.forms import ask_pair, cut_pair, load_battles, load_judged, load_routerbench
+from router_models.records import Row, place, read_rows
 from router_models.sides import STRONG_SIDE, WEAK_SIDE, side_scores, win_rate
+
+__all__ = ["POOL_NAME", "DataError", "Example", "Pair", "load", "load_prompts", "weigh"]
 
 POOL_NAME = "routing_pool.parquet"
 # The pool writes its means with three decimals or more.
@@ -24,85 +29,142 @@ MEAN_TOLERANCE = 2e-3
 Score = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
-class DataError(Exception):
-    """The data can't be read, or is not what it says it is. The message says where."""
+class _Own(msgspec.Struct, frozen=True):
+    """A row of our own form. Parquet gives null for what a row lacks."""
+
+    prompt: str | None = None
+    messages: list[dict[str, Any]] | None = None
+    weak: Score | None = None
+    strong: Score | None = None
+    bench: str | None = None
+    domain: str | None = None
+    language: str | None = None
+    scores: dict[str, Score | None] | None = None
+    weak_cost_usd: float | None = None
+    strong_cost_usd: float | None = None
 
 
-class Example(msgspec.Struct, frozen=True):
-    """One prompt with the mean scores of its weak and strong sides, and the win rate to learn."""
+def load(path: Path, pair: Pair | None = None) -> list[Example]:
+    """Read a file, or a folder that holds POOL_NAME. `pair` cuts two models from rows that tell the scores of many.
 
-    prompt: str
-    bench: str
-    source: str
-    weak: float
-    strong: float
-    win: float
-
-    @property
-    def gap(self) -> float:
-        """What is gained by asking the strong side."""
-        return self.strong - self.weak
-
-    @property
-    def family(self) -> str:
-        """The benches that are one benchmark under several names, to be held out together."""
-        return FAMILIES.get(self.bench, self.bench.split("/", 1)[0] if self.source != "llmrouter" else self.bench)
-
-
-# llmrouter/math and math-l5 are both cut from MATH; a subject of MMLU-Pro shares its form with every other.
-FAMILIES = {"llmrouter/math": "math", "zeroeval/math-l5": "math", "zeroeval/crux": "crux",
-            "zeroeval/numersense-v2": "numersense"}  # fmt: skip
+    Raises DataError with the row or line at fault, or with the models a pair can be cut from.
+    """
+    path = _file(path)
+    rows = read_rows(path)
+    columns = frozenset().union(*(row.keys() for row in rows[:100]))
+    if {"source", "bench", "id", "scores"} <= columns:
+        return _load_pool(path, rows, pair)
+    if "mixtral_score" in columns:
+        return load_judged(path, rows, pair)
+    if "winner_model_a" in columns:
+        return load_battles(path, rows, pair)
+    if any(name.endswith("|total_cost") for name in columns):
+        return load_routerbench(path, rows, pair)
+    if {"kind", "request_id"} <= columns:
+        return traffic_log.load_marked(path, rows, pair)
+    return _load_own(path, rows, pair)
 
 
-class _Line(msgspec.Struct, frozen=True):
-    prompt: str
-    weak: Score
-    strong: Score
-    bench: str = "own"
-
-
-def load(path: Path) -> list[Example]:
-    """Read a pool folder, a parquet file or a JSONL file. Raises DataError with the row or line at fault."""
-    if path.is_dir():
-        path = path / POOL_NAME
+def _file(path: Path) -> Path:
+    path = path / POOL_NAME if path.is_dir() else path
     if not path.is_file():
-        raise DataError(f"{path}: no such file; give a folder with {POOL_NAME}, a .parquet or a .jsonl file")
-    return _load_pool(path) if path.suffix == ".parquet" else _load_jsonl(path)
+        raise DataError(f"{path}: no such file; give a folder with {POOL_NAME}, a .parquet, .csv or .jsonl file")
+    return path
 
 
-def _load_jsonl(path: Path) -> list[Example]:
-    decoder = msgspec.json.Decoder(_Line)
-    examples = []
-    for number, raw in enumerate(path.read_bytes().splitlines(), start=1):
-        if not raw.strip():
+def load_prompts(path: Path) -> list[Conversation]:
+    """Read what was asked, whether or not anything has a score: any form with `prompt` or `messages`, or a log."""
+    path = _file(path)
+    rows = read_rows(path)
+    asked = []
+    for number, row in enumerate(rows, start=1):
+        if row.get("kind") == "feedback":
             continue
         try:
-            line = decoder.decode(raw)
-        except msgspec.DecodeError as error:
-            raise DataError(f"{path}:{number}: {error}") from error
-        # Only means are known: the strong side wins where it is right and the weak side is not, taken as independent.
-        win = line.strong * (1.0 - line.weak)
-        examples.append(Example(line.prompt, line.bench, "own", line.weak, line.strong, win))
+            asked.append(_asked(msgspec.convert({key: row.get(key) for key in ("prompt", "messages")}, _Own)))
+        except (msgspec.ValidationError, PosternError) as error:
+            raise DataError(f"{place(path, number, row)}: {error}") from error
+    return asked
+
+
+def _asked(line: _Own) -> Conversation:
+    """Return the conversation of a row. Raises PosternError where the messages are none."""
+    if line.messages is None and line.prompt is None:
+        raise msgspec.ValidationError("expected `prompt` or `messages`")
+    messages = [{"role": "user", "content": line.prompt}] if line.messages is None else line.messages
+    return decode_body(Operation.CHAT, msgspec.json.encode({"model": "auto", "messages": messages})).conversation
+
+
+def _load_own(path: Path, rows: list[Row], pair: Pair | None) -> list[Example]:
+    examples = []
+    known: Counter[str] = Counter()
+    for number, row in enumerate(rows, start=1):
+        try:
+            line = msgspec.convert(row, _Own)
+            conversation = _asked(line)
+        except (msgspec.ValidationError, PosternError) as error:
+            raise DataError(f"{place(path, number, row)}: {error}") from error
+        scores = {name: score for name, score in (line.scores or {}).items() if score is not None}
+        known.update(scores.keys())
+        cut = _means(line) if pair is None else cut_pair(scores, pair)
+        if cut is None and pair is None:
+            hint = ask_pair(scores) if scores else "expected `weak` and `strong`, or `scores` and a pair of models"
+            raise DataError(f"{place(path, number, row)}: {hint}")
+        if cut is not None:
+            examples.append(_own(line, conversation, cut))
     if not examples:
-        raise DataError(f"{path}: no examples")
+        raise DataError(f"{path}: no row has scores of both sides; {ask_pair(known)}")
     return examples
 
 
-def _load_pool(path: Path) -> list[Example]:
-    rows = parquet.read_table(path).to_pylist()
+def _means(line: _Own) -> tuple[float, float, float] | None:
+    if line.weak is None or line.strong is None:
+        return None
+    # Only means are known: the strong side wins where it is right and the weak side is not, taken as independent.
+    return line.weak, line.strong, line.strong * (1.0 - line.weak)
+
+
+def _own(line: _Own, conversation: Conversation, cut: tuple[float, float, float]) -> Example:
+    texts = [turn.text for turn in conversation.turns if turn.role == "user"]
+    return Example(
+        line.prompt if line.prompt is not None and line.messages is None else (texts or [""])[-1],
+        line.bench or "own", "own", *cut,
+        domain=line.domain, language=line.language,
+        weak_cost_usd=line.weak_cost_usd, strong_cost_usd=line.strong_cost_usd,
+        conversation=conversation if line.messages else None,
+    )  # fmt: skip
+
+
+def _load_pool(path: Path, rows: list[Row], pair: Pair | None) -> list[Example]:
     decoder = msgspec.json.Decoder(dict[str, float])
     examples = []
+    known: Counter[str] = Counter()
     for row in rows:
-        source = row["source"]
+        source, scores = row["source"], decoder.decode(row["scores"])
         if source not in WEAK_SIDE or source not in STRONG_SIDE:
             raise DataError(f"{path}: row {row['id']}: source {source!r} has no sides in sides.py")
-        weak, strong = side_scores(source, decoder.decode(row["scores"]))
-        means = (sum(weak) / len(weak), sum(strong) / len(strong))
-        if max(abs(means[0] - row["weak"]), abs(means[1] - row["strong"])) > MEAN_TOLERANCE:
-            raise DataError(f"{path}: row {row['bench']} {row['id']}: the sides' means are not the columns' means")
-        bench = "vicuna80" if source == "vicuna80" else row["bench"]
-        examples.append(Example(row["prompt"], bench, source, *means, win_rate(weak, strong)))
+        known.update(scores.keys())
+        cut = _check_sides(path, row, scores) if pair is None else cut_pair(scores, pair)
+        if cut is not None:
+            bench = "vicuna80" if source == "vicuna80" else row["bench"]
+            examples.append(Example(row["prompt"], bench, source, *cut, domain=_subject(row["bench"])))
+    if not examples:
+        raise DataError(f"{path}: no row has scores of both sides; {ask_pair(known)}")
     return examples
+
+
+def _check_sides(path: Path, row: Row, scores: dict[str, float]) -> tuple[float, float, float]:
+    weak, strong = side_scores(row["source"], scores)
+    means = (sum(weak) / len(weak), sum(strong) / len(strong))
+    if max(abs(means[0] - row["weak"]), abs(means[1] - row["strong"])) > MEAN_TOLERANCE:
+        raise DataError(f"{path}: row {row['bench']} {row['id']}: the sides' means are not the columns' means")
+    return *means, win_rate(weak, strong)
+
+
+def _subject(bench: str) -> str | None:
+    """Return the subject area that a bench of MMLU-Pro names itself by."""
+    head, _, subject = bench.partition("/")
+    return subject if head == "mmlu_pro" else None
 
 
 def weigh(examples: list[Example]) -> list[float]:

@@ -1,6 +1,6 @@
 """Measures how easily a router is fooled: how often a change that asks for nothing else flips its decision.
 
-Takes any function from conversation to score. Changes come from `perturb`, the worst prefix from `gadget`.
+Takes any function from conversation to judgement. Changes come from `perturb`, the worst prefix from `gadget`.
 """
 
 import random
@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.core.judgement import Judgement
 from gateway.schema.conversation import Conversation, Turn
 from router_models import gadget
 from router_models.evaluate import threshold_for_share
@@ -17,7 +18,7 @@ from router_models.perturb import CASES, SPACES, Change, Probes, add_typos, arou
 
 TYPO_DRAWS = 3
 
-Judge = Callable[[Conversation], float]
+Judge = Callable[[Conversation], Judgement]
 Score = Callable[[str], float]
 Pairs = Iterable[tuple[str, str]]
 
@@ -57,7 +58,7 @@ def report(  # noqa: PLR0913  # each is a choice of the reader's
     judge: Judge, *, prompts: Sequence[str] | None = None, threshold: float | None = None, strong_share: float = 0.3,
     seed: int = 7, search_steps: int = gadget.STEPS, progress: gadget.Progress = iter,
 ) -> Report:  # fmt: skip
-    """Measure a router. `judge` gives a conversation's score, 0 to 1.
+    """Measure a router. `judge` is a classifier's.
 
     `prompts`: those that are changed; default: the hand-written ones. Without a `threshold`, the one that sends
     `strong_share` of them to the strong side. `search_steps` 0 leaves the search for the worst prefix out.
@@ -66,7 +67,7 @@ def report(  # noqa: PLR0913  # each is a choice of the reader's
     base = list(prompts) if prompts else written_prompts(probes)
 
     def score(text: str) -> float:
-        return judge(Conversation((Turn("user", text),)))
+        return judge(Conversation((Turn("user", text),))).score
 
     scores = np.array([score(text) for text in base])
     cut = threshold_for_share(scores, strong_share) if threshold is None else threshold

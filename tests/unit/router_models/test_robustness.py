@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from gateway.core.judgement import Judgement
 from gateway.schema.conversation import Conversation, Turn
 from router_models import gadget
 from router_models.perturb import CASES, SPACES, add_typos, around, before, load_probes, padded
@@ -19,7 +20,7 @@ def by_words(*words):
     def judge(conversation):
         assert isinstance(conversation, Conversation)
         text = conversation.turns[0].text.lower()
-        return min(1.0, sum(text.count(word) for word in words) / 4)
+        return Judgement(min(1.0, sum(text.count(word) for word in words) / 4))
 
     return judge
 
@@ -41,7 +42,7 @@ def test_flips_by_hand():
 
 
 def test_a_router_that_never_moves_has_no_flips_and_tells_a_table():
-    found = report(lambda _: 0.5, search_steps=1)
+    found = report(lambda _: Judgement(0.5), search_steps=1)
     assert {one.flips for one in found.kinds} == {0.0}
     assert [one.kind for one in found.kinds] == [
         "typos", "case", "spaces", "paraphrase", "translation", "padding", "instructions", "known gadgets",
@@ -58,7 +59,9 @@ def test_a_router_that_obeys_is_caught():
 
 
 def test_the_threshold_is_that_of_the_strong_share():
-    found = report(lambda conversation: len(conversation.turns[0].text) / 1000, strong_share=0.2, search_steps=0)
+    found = report(
+        lambda conversation: Judgement(len(conversation.turns[0].text) / 1000), strong_share=0.2, search_steps=0
+    )
     assert found.strong_share == pytest.approx(0.2, abs=0.02)
 
 
@@ -76,7 +79,7 @@ def test_the_search_finds_the_words_that_lift_the_score_and_is_measured_elsewher
 
     def score(text):
         asked.append(text)
-        return by_words("theorem", "tensor")(Conversation((Turn("user", text),)))
+        return by_words("theorem", "tensor")(Conversation((Turn("user", text),))).score
 
     prefix = gadget.search_prefix(score, ["hi", "who wrote it?"], random.Random(1), steps=40)
     assert {"theorem", "tensor"} & set(prefix.split())
@@ -89,7 +92,7 @@ def test_the_search_finds_the_words_that_lift_the_score_and_is_measured_elsewher
 
 
 def test_a_router_without_a_weak_side_is_measured_all_the_same():
-    found = report(lambda _: 1.0, threshold=0.5, search_steps=1)
+    found = report(lambda _: Judgement(1.0), threshold=0.5, search_steps=1)
     assert (found.of("searched gadget").flips, found.of("searched gadget").up) == (0.0, 0.0)
 
 
