@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from gateway.accounting.feedback import AnswerMemory
 from gateway.api.admin import make_admin_app
 from gateway.api.asgi import AsgiApp
 from gateway.api.cold import make_app
@@ -25,16 +26,17 @@ from gateway.cache.flights import Flights
 from gateway.classify.absent import AbsentClassifier
 from gateway.classify.guard import GuardedClassifier
 from gateway.classify.onnx import ClassifierLoadError, OnnxClassifier
-from gateway.core.context import RequestContext
-from gateway.core.errors import internal_error
 from gateway.limits.in_flight import InFlight
 from gateway.pipeline import Parts, Pipeline
+from gateway.record import Feedback, Recorder
 from gateway.routing.routes import build_routes
 from gateway.settings.models import BackendKind, ModelSettings
 from gateway.settings.root import Settings
+from gateway.stores.memory import DEFAULT_MAX_BYTES
 from gateway.stores.shelf import Shelf
-from gateway.telemetry.logs import log, log_failure, log_request
+from gateway.telemetry.logs import log
 from gateway.telemetry.metrics import Metrics, merged_registry, render
+from gateway.telemetry.router_watch import RouterMetrics, RouterWatch
 
 ROUTERS = Path(__file__).parent.parent / "router_models" / "artifacts"
 """Where routers that ship lie; a `router` that holds a slash is a folder of its own."""
@@ -76,6 +78,8 @@ class Factory:
         self.metrics = metrics
         self._routers = routers
         self._in_flight: InFlight | None = None
+        self._router_metrics = RouterMetrics(metrics)
+        self._watches: dict[str, RouterWatch] = {}
         self._shelf = Shelf(self._observe_redis)
 
     def build(self, settings: Settings, *, is_strict: bool = False) -> Pipeline:
@@ -85,7 +89,9 @@ class Factory:
         """
         routers = {route.policy.router for route in settings.routes.values() if route.policy.needs_router}
         classifiers = {router: self._classifier(router, is_strict=is_strict) for router in routers}
+        self._watch(classifiers)
         self.metrics.know({*settings.models, *settings.routes})
+        answers = self._answers(settings)
         return Pipeline(
             Parts(
                 models=settings.models,
@@ -96,8 +102,9 @@ class Factory:
                 dispatcher=self._dispatcher(settings),
                 flights=_flights(settings),
                 cache=self._cache(settings),
-                record=self._record,
+                record=Recorder(self.metrics, self._watches.get, answers, self._count_fail_open).record,
                 count_fail_open=self._count_fail_open,
+                feedback=None if answers is None else Feedback(answers, self._router_metrics, self._watches.get),
             )
         )
 
@@ -132,13 +139,24 @@ class Factory:
         store = self._shelf.take("cache", settings.redis, max_entries=exact.max_entries, max_bytes=exact.max_bytes)
         return ExactCache(store, exact, lambda: self._count_fail_open("cache"))
 
-    def _record(self, ctx: RequestContext) -> None:
-        try:
-            self.metrics.record(ctx)
-        except Exception as exc:  # noqa: BLE001 - metrics fail open: an answer that was given stays given
-            self._count_fail_open("metrics")
-            log_failure(internal_error(exc))
-        log_request(ctx)
+    def _answers(self, settings: Settings) -> AnswerMemory | None:
+        feedback = settings.feedback
+        if feedback is None:
+            return None
+        bounds = {"max_entries": feedback.max_entries, "max_bytes": DEFAULT_MAX_BYTES}
+        store = self._shelf.take("feedback", settings.redis, **bounds)
+        return AnswerMemory(store, feedback, lambda: self._count_fail_open("feedback"))
+
+    def _watch(self, classifiers: Mapping[str, GuardedClassifier | AbsentClassifier]) -> None:
+        """Watch each router from its version on; what was seen of another version says nothing of this one."""
+        for router, classifier in classifiers.items():
+            watch = self._watches.get(router)
+            if watch is None or watch.version != classifier.version:
+                if watch is not None:
+                    watch.retire()
+                self._watches[router] = RouterWatch(
+                    router, classifier.version, classifier.reference, self._router_metrics
+                )
 
     def _tracker(self, model: str) -> Callable[[int], None]:
         return lambda change: self.metrics.track(model, change)

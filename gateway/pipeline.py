@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from gateway.accounting.feedback import Marked
 from gateway.accounting.price import bill_of
 from gateway.accounting.usage import UsageTap, usage_of_body
 from gateway.auth.keys import KeyRing
@@ -54,6 +55,18 @@ class Judge(Protocol):
         ...
 
 
+class Feedback(Protocol):
+    """Takes marks of answers that have been given."""
+
+    async def take(self, tenant: str, request_id: str, mark: float) -> Marked:
+        """Take a mark, 0 to 1. Raises NotFoundError and FeedbackUnavailableError."""
+        ...
+
+    async def close(self) -> None:
+        """Let go; no mark will come any more."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What a pipeline is built of."""
@@ -68,6 +81,7 @@ class Parts:
     cache: ExactCache | None
     record: Callable[[RequestContext], None]
     count_fail_open: Callable[[str], None]
+    feedback: Feedback | None = None
 
 
 class Pipeline:
@@ -129,7 +143,7 @@ class Pipeline:
         """Read the request and find the route it names."""
         ctx.request = await client.receive(ctx)
         route = self.parts.routes.resolve(ctx.request.model, ctx.operation)
-        ctx.ladder = route.ladder
+        ctx.ladder, ctx.router = route.ladder, route.router
         ctx.prompt_tokens = estimate_prompt_tokens(ctx.request.conversation)
         ctx.stopwatch.lap(Stage.GATEWAY)
         return route
@@ -162,7 +176,6 @@ class Pipeline:
         if route.router is None or ctx.wishes.tier is not None or ctx.judgement is not None:
             return
         ctx.phase = Phase.CLASSIFY
-        ctx.router = route.router
         ctx.judgement = await self.parts.classifiers[route.router].judge(ctx.asked.conversation)
         if ctx.judgement is None:
             self.parts.count_fail_open(CLASSIFY_STAGE)
@@ -288,6 +301,8 @@ class Pipeline:
         await self.parts.dispatcher.close()
         for classifier in self.parts.classifiers.values():
             classifier.close()
+        if self.parts.feedback is not None:
+            await self.parts.feedback.close()
 
     async def _fail(self, ctx: RequestContext, client: Client, error: PosternError) -> None:
         ctx.failure = error

@@ -25,8 +25,8 @@ MAX_PENDING = 4096
 CountFailure = Callable[[], None]
 
 
-class Answered(msgspec.Struct, frozen=True):
-    """What is known of an answer. `chance`: that it is good, as the router had it before it was given."""
+class Answered(msgspec.Struct, frozen=True, array_like=True):
+    """What is known of an answer. `chance`: that it is good, as this version of the router had it beforehand."""
 
     tenant: str
     request_id: str
@@ -34,6 +34,7 @@ class Answered(msgspec.Struct, frozen=True):
     model: str
     tier: str | None
     router: str | None
+    version: str = ""
     chance: float | None = None
 
 

@@ -2,8 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 
 import msgspec
 
@@ -76,8 +76,15 @@ def _too_large(max_bytes: int) -> BodyTooLargeError:
 
 def decode_body(operation: Operation, body: bytes) -> Request:
     """Decode a body; whatever is wrong with it becomes an error for the client, which never repeats the body."""
-    try:
+    with decoding():
         return decode_request(operation, body)
+
+
+@contextmanager
+def decoding() -> Iterator[None]:
+    """Turn what a decoder raises into errors for the client."""
+    try:
+        yield
     except msgspec.ValidationError as exc:
         raise _invalid_value(str(exc)) from exc
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:

@@ -11,6 +11,7 @@ from litestar.handlers import HTTPRouteHandler
 from gateway.api.errors import error_bytes, error_headers
 from gateway.api.headers import read_headers, wishes_of
 from gateway.api.live import Live
+from gateway.core.context import Caller
 from gateway.core.errors import InvalidRequestError, MethodError, NotFoundError, PosternError, internal_error
 from gateway.telemetry.logs import log_failure
 
@@ -33,9 +34,9 @@ def json_response(body: bytes, status: int = 200, headers: dict[str, str] | None
     return Response(body, status_code=status, media_type=JSON, headers=headers)
 
 
-def identify(live: Live, request: AnyRequest) -> None:
+def identify(live: Live, request: AnyRequest) -> Caller:
     """Find out who is calling. Raises AuthenticationError where a key is required, and InvalidValueError."""
-    live.pipeline.parts.keys.identify(wishes_of(read_headers(request.scope["headers"])))
+    return live.pipeline.parts.keys.identify(wishes_of(read_headers(request.scope["headers"])))
 
 
 def _tell(_: AnyRequest, error: PosternError) -> Response[bytes]:

@@ -5,6 +5,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from gateway.settings.feedback import FeedbackSettings
 from gateway.settings.models import ModelSettings
 from gateway.settings.routes import RouteSettings
 from gateway.settings.service import (
@@ -35,6 +36,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Meta(description="The store shared by all processes. null: in-process stores, one process."),
     ] = None
     cache: Annotated[CacheSettings, Meta(description="What is remembered. Default: nothing.")] = CacheSettings()
+    feedback: Annotated[
+        FeedbackSettings | None,
+        Meta(description="Marks of answers. Default: on. null: off, `POST /v1/feedback` is not there."),
+    ] = FeedbackSettings()
     keys: Annotated[KeysSettings, Meta(description="Who may call. Default: anyone who reaches the data port.")] = (
         KeysSettings()
     )

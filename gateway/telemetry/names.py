@@ -24,6 +24,10 @@ SHED = "postern_shed"
 FAIL_OPEN = "postern_fail_open"
 CANCELLED = "postern_cancelled"
 REDIS = "postern_redis_seconds"
+FEEDBACK = "postern_feedback"
+DRIFT = "postern_drift_psi"
+CALIBRATION_ERROR = "postern_calibration_error"
+CALIBRATION_BIAS = "postern_calibration_bias"
 
 TOKEN_BUCKETS = tuple(float(4**power) for power in range(14))
 DURATION_BUCKETS = tuple(0.01 * 2**power for power in range(14))

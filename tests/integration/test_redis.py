@@ -29,7 +29,7 @@ async def upstream() -> AsyncIterator[Upstream]:
 
 
 def config(upstream: Upstream, url: str) -> dict[str, Any]:
-    return two_models(upstream.url, upstream.url, redis={"url": url}, cache={"exact": {}})
+    return two_models(upstream.url, upstream.url, redis={"url": url}, cache={"exact": {}}, feedback=None)
 
 
 async def hit(gateway: RunningGateway, body: bytes) -> bool:

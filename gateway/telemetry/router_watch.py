@@ -1,0 +1,98 @@
+"""What is watched of the routers: drift of what they judge, and how far their chances hold against feedback.
+
+Gauges are told by what each process has seen. With several workers the one that told last is shown: they share one
+port's traffic, so each sees a fair sample of it, and prometheus_client can't add such figures up.
+"""
+
+import math
+from collections.abc import Mapping
+
+from prometheus_client import Counter, Gauge
+
+from gateway.core.judgement import Judgement, Reference
+from gateway.telemetry import names
+from gateway.telemetry.calibration import Reliability
+from gateway.telemetry.drift import Drift
+from gateway.telemetry.metrics import NONE, Metrics
+
+TELL_EVERY = 50
+"""Requests between two looks at the drift: 100 µs each with a dozen signals, 2 a request."""
+
+GOOD = 0.5
+"""The least mark that counts as good."""
+
+
+class RouterMetrics:
+    """The metrics of all routers."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._feedback = self._counter(names.FEEDBACK, "Answers marked.", "route", "model", "tier", "verdict")
+        self._drift = self._gauge(names.DRIFT, "Population stability index against training.", "router", "signal")
+        self._error = self._gauge(names.CALIBRATION_ERROR, "Mean distance of chances to marks.", "router", "tier")
+        self._bias = self._gauge(names.CALIBRATION_BIAS, "By how much chances are above marks.", "router", "tier")
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, registry=self._metrics.registry, multiprocess_mode="livemostrecent")
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self._metrics.registry)
+
+    def count_mark(self, route: str, model: str, tier: str | None, mark: float) -> None:
+        """Count an answer's first mark: `good` from one half on."""
+        known = (self._metrics.label(route), self._metrics.label(model), tier or NONE)
+        self._metrics.child(self._feedback, *known, "good" if mark >= GOOD else "bad").inc()
+
+    def tell_drift(self, router: str, psi: Mapping[str, float]) -> None:
+        """Show a router's drift."""
+        for signal, value in psi.items():
+            self._metrics.child(self._drift, router, signal).set(value)
+
+    def tell_calibration(self, router: str, tier: str, reliability: Reliability) -> None:
+        """Show how a router is calibrated, once there are enough marks to know."""
+        error, bias = reliability.error(), reliability.bias()
+        if error is not None and bias is not None:
+            self._show(router, tier, error, bias)
+
+    def withdraw(self, router: str, psi: Mapping[str, float], reliabilities: Mapping[str, Reliability]) -> None:
+        """Show NaN in place of what was told; in the files of several workers nothing can be taken back."""
+        self.tell_drift(router, dict.fromkeys(psi, math.nan))
+        for tier, reliability in reliabilities.items():
+            if reliability.error() is not None:
+                self._show(router, tier, math.nan, math.nan)
+
+    def _show(self, router: str, tier: str, error: float, bias: float) -> None:
+        self._metrics.child(self._error, router, tier).set(error)
+        self._metrics.child(self._bias, router, tier).set(bias)
+
+
+class RouterWatch:
+    """One version of a router, under the router's name in the configuration."""
+
+    def __init__(self, router: str, version: str, reference: Reference | None, metrics: RouterMetrics) -> None:
+        self.version = version
+        self._router = router
+        self._drift = None if reference is None else Drift(reference)
+        self._reliabilities: dict[str, Reliability] = {}
+        self._metrics = metrics
+
+    def observe(self, judgement: Judgement) -> None:
+        """Take in a judgement of live traffic."""
+        drift = self._drift
+        if drift is None:
+            return
+        drift.observe(judgement.score, judgement.signals)
+        if drift.count % TELL_EVERY == 0:
+            self._metrics.tell_drift(self._router, drift.psi())
+
+    def mark(self, tier: str, chance: float, mark: float) -> None:
+        """Take in a mark of an answer that this router gave a chance."""
+        reliability = self._reliabilities.get(tier)
+        if reliability is None:
+            reliability = self._reliabilities[tier] = Reliability()
+        reliability.add(chance, mark)
+        self._metrics.tell_calibration(self._router, tier, reliability)
+
+    def retire(self) -> None:
+        """Withdraw what was told: it was of a version that serves no more."""
+        self._metrics.withdraw(self._router, {} if self._drift is None else self._drift.psi(), self._reliabilities)
