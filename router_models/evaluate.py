@@ -71,7 +71,11 @@ def apgr(score: Floats, gap: Floats, weight: Floats | None = None) -> float:
 
 def cpt(score: Floats, gap: Floats, level: float, weight: Floats | None = None) -> float:
     """Return the smallest share of strong calls at which PGR reaches `level` (0 to 1)."""
-    share, gained = pgr_curve(score, gap, weight)
+    return cpt_on(*pgr_curve(score, gap, weight), level)
+
+
+def cpt_on(share: Floats, gained: Floats, level: float) -> float:
+    """Return the smallest share at which a PGR curve reaches `level`."""
     reached = int(np.argmax(gained >= level))
     if gained[reached] < level:
         return 1.0
