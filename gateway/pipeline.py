@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.accounting.feedback import Marked
-from gateway.accounting.price import bill_of
+from gateway.accounting.price import add_charge, bill_of, charge_for
 from gateway.accounting.usage import UsageTap, usage_of_body
 from gateway.auth.keys import KeyRing
-from gateway.backends.backend import Call
+from gateway.backends.cascade import Errand, Escalation, open_reply
 from gateway.backends.resilience import Dispatcher
 from gateway.cache.control import parse_cache_control
 from gateway.cache.exact import Entry, ExactCache, replay, serves
@@ -23,19 +23,21 @@ from gateway.cache.flights import Flights
 from gateway.cache.keys import cache_key
 from gateway.core.client import Client
 from gateway.core.clock import Stage
-from gateway.core.context import CacheOutcome, Decision, Phase, Reason, RequestContext
+from gateway.core.context import Bill, CacheOutcome, Charge, Decision, Phase, Reason, RequestContext
 from gateway.core.errors import PosternError, UpstreamTimeoutError, internal_error
 from gateway.core.judgement import Judgement
-from gateway.core.reply import Reply
+from gateway.core.reply import Reply, Spent
 from gateway.core.tokens import estimate_prompt_tokens
 from gateway.limits.in_flight import InFlight
 from gateway.routing.candidates import can_serve, find_candidates
+from gateway.routing.escalation import find_escalation
 from gateway.routing.policies import Facts, forced_choice, settle_choice
 from gateway.routing.routes import Route, RouteTable
 from gateway.schema.conversation import Conversation
 from gateway.settings.models import ModelSettings
 
 CLASSIFY_STAGE = "classify"
+CASCADE_STAGE = "cascade"
 
 
 class Judge(Protocol):
@@ -188,7 +190,8 @@ class Pipeline:
         if ctx.wishes.tier is not None and not route.ladder.is_pinned:
             choice = forced_choice(route.ladder, ctx.wishes.tier, choice.threshold)
         choice = settle_choice(choice, candidates)
-        ctx.decision = Decision(choice.model, choice.reason, choice.threshold, candidates)
+        escalation = find_escalation(route.cascade, choice, candidates, ctx, self.parts.models)
+        ctx.decision = Decision(choice.model, choice.reason, choice.threshold, candidates, escalation)
         ctx.reason = choice.reason
         ctx.stopwatch.lap(Stage.GATEWAY)
 
@@ -203,9 +206,13 @@ class Pipeline:
         except PosternError as error:
             ctx.attempts = error.attempts
             raise
-        ctx.attempts = reply.attempts
+        ctx.attempts, ctx.trial = reply.attempts, reply.trial
+        if reply.trial is not None:
+            ctx.charge = reply.trial.charge
         if reply.is_fallback:
             ctx.reason = Reason.FALLBACK
+        elif reply.trial is not None and not reply.trial.has_passed:
+            ctx.reason = Reason.ESCALATED
         return reply
 
     async def relay(self, ctx: RequestContext, reply: Reply, client: Client) -> None:
@@ -228,6 +235,8 @@ class Pipeline:
         """Account for the request. Synchronous: it also runs while a request is being cancelled."""
         if ctx.usage is not None and ctx.model is not None:
             ctx.bill = bill_of(ctx, ctx.usage, self.parts.models, pays=ctx.pays)
+        elif ctx.charge is not None and ctx.pays:
+            ctx.bill = add_charge(Bill(), ctx.charge)
         self.parts.record(ctx)
 
     def _key(self, ctx: RequestContext, route: Route) -> str:
@@ -242,30 +251,45 @@ class Pipeline:
         )
 
     async def _ask_upstream(self, ctx: RequestContext, route: Route) -> Reply:
-        plan, request = self._plan(ctx, route), ctx.asked
+        errand = self._errand(ctx, route)
 
         async def start() -> Reply:
-            return await self.parts.dispatcher.open(
-                plan, route.max_attempts, lambda deadline_s: Call(request, ctx.request_id, deadline_s)
-            )
+            return await open_reply(self.parts.dispatcher, errand)
 
         if ctx.cache_key is None or self.parts.cache is None:
             return await start()
         cache, key, judgement = self.parts.cache, ctx.cache_key, ctx.judgement
 
         async def finish(reply: Reply, body: bytes) -> None:
-            await cache.keep(key, reply.model, judgement, is_streaming=reply.is_streaming, body=body)
+            await cache.keep(key, reply, judgement, body)
 
         is_alone = ctx.cache_outcome is CacheOutcome.BYPASS
-        reply, is_shared = await self.parts.flights.ride(f"{key}:{plan[0]}", start, finish, alone=is_alone)
+        flight = f"{key}:{ctx.decided.model}:{ctx.decided.escalation}"
+        reply, is_shared = await self.parts.flights.ride(flight, start, finish, alone=is_alone)
         if is_shared:
             ctx.cache_outcome, ctx.reason = CacheOutcome.SHARED, Reason.CACHE
         return reply
 
-    def _plan(self, ctx: RequestContext, route: Route) -> list[str]:
+    def _errand(self, ctx: RequestContext, route: Route) -> Errand:
+        """Return whom to ask, and, on a cascade, whom to ask if the chosen model is unsure."""
+        chosen, stronger = ctx.decided.model, ctx.decided.escalation
+        errand = Errand(ctx.asked, ctx.request_id, self._plan(ctx, route, chosen), route.max_attempts)
+        if stronger is None or route.cascade is None:
+            return errand
+
+        def charge(spent: Spent) -> Charge:
+            # At once, not only in the reply: whoever leaves while the stronger model is asked has used these tokens.
+            ctx.charge = charge_for(spent, ctx.prompt_tokens, self.parts.models)
+            return ctx.charge
+
+        def count() -> None:
+            self.parts.count_fail_open(CASCADE_STAGE)
+
+        return errand.with_escalation(Escalation(self._plan(ctx, route, stronger), route.cascade, charge, count))
+
+    def _plan(self, ctx: RequestContext, route: Route, chosen: str) -> list[str]:
         """Return the chosen model, then the fallbacks that can serve."""
-        request, chosen = ctx.asked, ctx.decided.model
-        models, tokens = self.parts.models, ctx.prompt_tokens
+        request, models, tokens = ctx.asked, self.parts.models, ctx.prompt_tokens
         rest = [name for name in route.fallback if name != chosen and can_serve(models[name], request, tokens)]
         return [chosen, *rest]
 

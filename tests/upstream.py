@@ -111,6 +111,7 @@ class Answer:
     """Answer as OpenAI does, whole or streamed: a role chunk, a chunk a word, finish_reason, usage, [DONE].
 
     `usage` but for "asked" does not look at what the request asked for. `extra` goes into the body or every chunk.
+    `logprobs`, whatever they are, are told where they are asked for, one a word and the last for the words after it.
     """
 
     text: str = "Hello from upstream."
@@ -125,6 +126,7 @@ class Answer:
     tool_calls: Sequence[Mapping[str, Any]] | None = None
     model: str = "upstream-model"
     extra: Mapping[str, Any] = field(default_factory=dict)
+    logprobs: Sequence[Any] = ()
 
     async def __call__(self, request: Received, writer: asyncio.StreamWriter) -> None:
         if request.is_streaming:
@@ -158,6 +160,16 @@ class Answer:
         details = {"prompt_tokens_details": {"cached_tokens": self.cached_tokens}} if self.cached_tokens else {}
         return usage | details
 
+    def _logprobs(self, request: Received, places: range) -> dict[str, Any] | None:
+        """Write the log probabilities of some words."""
+        if not self.logprobs or not request.json.get("logprobs"):
+            return None
+        tokens = [
+            {"token": self.words[n], "logprob": self.logprobs[min(n, len(self.logprobs) - 1)], "top_logprobs": []}
+            for n in places
+        ]
+        return {"content": tokens, "refusal": None}
+
     def _finish(self) -> str | None:
         return "tool_calls" if self.tool_calls and self.finish_reason == "stop" else self.finish_reason
 
@@ -179,6 +191,7 @@ class Answer:
             choice["text"] = self.text
             return {"id": "cmpl-upstream", "object": "text_completion", "choices": [choice]} | common | usage
         calls = {"tool_calls": [dict(call) for call in self.tool_calls]} if self.tool_calls else {}
+        choice["logprobs"] = self._logprobs(request, range(len(self.words)))
         choice["message"] = {"role": "assistant", "content": self.text or None, "refusal": None} | calls
         return {"id": "chatcmpl-upstream", "object": "chat.completion", "choices": [choice]} | common | usage
 
@@ -189,20 +202,21 @@ class Answer:
         common = {"id": "chatcmpl-upstream" if is_chat else "cmpl-upstream", "object": kind, "created": CREATED}
         common |= {"model": self.model} | dict(self.extra)
         null = {"usage": None} if self.usage == "null_in_each" else {}
-        objects = [common | {"choices": [choice]} | null for choice in self._choices(is_chat=is_chat)]
+        objects = [common | {"choices": [choice]} | null for choice in self._choices(request, is_chat=is_chat)]
         if self.usage == "with_choices":
             objects[-1]["usage"] = self.tokens()
         if self.usage in {"always", "null_in_each"} or (self.usage == "asked" and request.wants_usage):
             objects.append(common | {"choices": [], "usage": self.tokens()})
         return [*map(event, objects), *([DONE] if self.done else [])]
 
-    def _choices(self, *, is_chat: bool) -> Iterator[dict[str, Any]]:
+    def _choices(self, request: Received, *, is_chat: bool) -> Iterator[dict[str, Any]]:
         if not is_chat:
             for word in self.words:
                 yield {"index": 0, "text": word, "logprobs": None, "finish_reason": None}
             yield {"index": 0, "text": "", "logprobs": None, "finish_reason": self._finish()}
             return
         deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
+        told = [None, *(self._logprobs(request, range(n, n + 1)) for n in range(len(self.words)))]
         deltas += [{"content": word} for word in self.words]
         for index, call in enumerate(self.tool_calls or ()):
             function, arguments = call["function"], call["function"]["arguments"]
@@ -210,8 +224,8 @@ class Answer:
             half = len(arguments) // 2
             pieces = [{"index": index, "function": {"arguments": a}} for a in (arguments[:half], arguments[half:])]
             deltas += [{"tool_calls": [piece]} for piece in (opening, *pieces)]
-        for delta in deltas:
-            yield {"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}
+        for n, delta in enumerate(deltas):
+            yield {"index": 0, "delta": delta, "logprobs": (told[n : n + 1] or [None])[0], "finish_reason": None}
         yield {"index": 0, "delta": {}, "logprobs": None, "finish_reason": self._finish()}
 
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 
-from gateway.core.context import Bill, RequestContext, Usage
+from gateway.accounting.usage import usage_of_spent
+from gateway.core.context import Bill, Charge, RequestContext, Usage
+from gateway.core.reply import Spent
 from gateway.settings.models import EnergySettings, ModelSettings, PriceSettings
 
 # Divisors, not factors: 1e6 is exact in binary, 1e-6 is not, and clients see the difference (0.00019999999999999998).
@@ -40,7 +42,24 @@ def make_bill(usage: Usage, served: ModelSettings, strongest: ModelSettings, *, 
 
 
 def bill_of(ctx: RequestContext, usage: Usage, models: Mapping[str, ModelSettings], *, pays: bool) -> Bill:
-    """Bill a request's usage at the model that answered, against the strongest model that could have."""
+    """Bill a request's usage at the model that answered, against the strongest model that could have.
+
+    What was given up on the way to the answer is paid by whoever pays for the answer; it adds nothing to the baseline.
+    """
     able = [candidate.model for candidate in ctx.decided.candidates if candidate.dropped is None]
     served = ctx.model or ctx.decided.model
-    return make_bill(usage, models[served], models[able[-1]], pays=pays)
+    bill = make_bill(usage, models[served], models[able[-1]], pays=pays)
+    return add_charge(bill, ctx.charge) if pays else bill
+
+
+def add_charge(bill: Bill, charge: Charge | None) -> Bill:
+    """Return a bill with what was given up in it."""
+    if charge is None:
+        return bill
+    return Bill(bill.cost_usd + charge.cost_usd, bill.baseline_usd, bill.energy_wh + charge.energy_wh, charge)
+
+
+def charge_for(spent: Spent, prompt_tokens: int, models: Mapping[str, ModelSettings]) -> Charge:
+    """Charge what an upstream had said by the time it was given up; `prompt_tokens` is the estimate for the prompt."""
+    usage, model = usage_of_spent(spent, prompt_tokens), models[spent.model]
+    return Charge(spent.model, usage, cost_usd(usage, model.price), energy_wh(usage, model.energy))

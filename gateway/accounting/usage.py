@@ -5,6 +5,7 @@ from collections.abc import Callable
 import msgspec
 
 from gateway.core.context import Usage
+from gateway.core.reply import Spent
 from gateway.core.tokens import CHARACTERS_PER_TOKEN, estimate_tokens
 from gateway.schema.response import ABSENT, Answer, decode_answer, decode_usage
 from gateway.schema.sse import DONE, data_of, event_of, events_in
@@ -127,3 +128,15 @@ class UsageTap:
         else:
             del fields["usage"]
         return event_of(fields)
+
+
+def usage_of_spent(spent: Spent, prompt_tokens: int) -> Usage:
+    """Return the usage of an answer that was given up: told where all of it had come, else an estimate.
+
+    Servers bill what they made before they noticed; that is at least what was read.
+    """
+    if not spent.is_streaming:
+        return usage_of_body(spent.body, prompt_tokens)
+    tap = UsageTap(is_wanted=False, cost_of=lambda _: 0.0)
+    tap.pass_on(spent.body)
+    return tap.usage or Usage(prompt_tokens, spent.token_count or tap.chunk_count, is_estimated=True)

@@ -36,7 +36,10 @@ class CandidateExplanation(msgspec.Struct, frozen=True):
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """The decision and everything it rests on. Costs assume `completion_tokens` in the answer."""
+    """The decision and everything it rests on. Costs assume `completion_tokens` in the answer.
+
+    `escalation`: on a cascade, the model that is asked where the chosen one begins unsure; null where nobody judges it.
+    """
 
     route: str
     model: str
@@ -48,6 +51,7 @@ class Explanation(msgspec.Struct, frozen=True):
     prompt_tokens: int
     completion_tokens: int
     candidates: list[CandidateExplanation]
+    escalation: str | None = None
 
 
 async def explain(pipeline: Pipeline, ctx: RequestContext, client: Client) -> Explanation:
@@ -76,6 +80,7 @@ async def explain(pipeline: Pipeline, ctx: RequestContext, client: Client) -> Ex
             )
             for candidate in decision.candidates
         ],
+        escalation=decision.escalation,
     )
 
 

@@ -20,7 +20,10 @@ CountFailure = Callable[[], None]
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
-    """A stored answer. It carries its own key: a store that hands out a stranger's value is found out."""
+    """A stored answer. It carries its own key: a store that hands out a stranger's value is found out.
+
+    `has_passed`: a cascade has judged its beginning and let it go on.
+    """
 
     key: str
     model: str
@@ -28,6 +31,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     is_streaming: bool
     stored_at_s: float
     body: bytes
+    has_passed: bool = False
 
 
 _decoder = msgspec.msgpack.Decoder(Entry)
@@ -62,11 +66,12 @@ class ExactCache:
             return None
         return entry
 
-    async def keep(self, key: str, model: str, judgement: Judgement | None, *, is_streaming: bool, body: bytes) -> None:
-        """Store a whole answer; one that is cut short, failed or too large is left out."""
-        if len(body) > self._settings.max_entry_bytes or not is_whole(body, is_streaming=is_streaming):
+    async def keep(self, key: str, reply: Reply, judgement: Judgement | None, body: bytes) -> None:
+        """Store a reply's whole answer; one that is cut short, failed or too large is left out."""
+        if len(body) > self._settings.max_entry_bytes or not is_whole(body, is_streaming=reply.is_streaming):
             return
-        entry = Entry(key, model, judgement, is_streaming, self._wall_clock(), body)
+        has_passed = reply.trial is not None and reply.trial.has_passed
+        entry = Entry(key, reply.model, judgement, reply.is_streaming, self._wall_clock(), body, has_passed)
         try:
             await self._store.set(key, msgspec.msgpack.encode(entry), self._settings.ttl_s)
         except StoreUnavailableError:
@@ -126,8 +131,13 @@ def replay(entry: Entry) -> Reply:
 
 
 def serves(entry: Entry, ctx: RequestContext) -> bool:
-    """Tell whether a stored answer is good enough: from the chosen model or a stronger one of the same ladder."""
+    """Tell whether a stored answer is good enough: from the chosen model or a stronger one of the same ladder.
+
+    Where the chosen model's answer would be judged, its stored one must have been.
+    """
     if ctx.ladder is None or ctx.decision is None:
         return False
+    if entry.model == ctx.decision.model and ctx.decision.escalation is not None:
+        return entry.has_passed
     rank = ctx.ladder.rank(entry.model)
     return rank >= 0 and rank >= ctx.ladder.rank(ctx.decision.model)

@@ -109,12 +109,13 @@ class Candidate(msgspec.Struct, frozen=True):
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """What was chosen, and why."""
+    """What was chosen, and why. `escalation`: the stronger model that is asked where the chosen one is unsure."""
 
     model: str
     reason: Reason
     threshold: float | None
     candidates: tuple[Candidate, ...]
+    escalation: str | None = None
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
@@ -126,12 +127,33 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     is_estimated: bool = False
 
 
+class Charge(msgspec.Struct, frozen=True, gc=False):
+    """What a call cost whose answer was given up."""
+
+    model: str
+    usage: Usage
+    cost_usd: float = 0.0
+    energy_wh: float = 0.0
+
+
+class Trial(msgspec.Struct, frozen=True, gc=False):
+    """How a weaker model's beginning was judged. `confidence` is None where it could not be told.
+
+    `has_passed`: the answer went on. `charge`: of the one that did not.
+    """
+
+    confidence: float | None = None
+    has_passed: bool = True
+    charge: Charge | None = None
+
+
 class Bill(msgspec.Struct, frozen=True, gc=False):
-    """What one answer cost, and what the strongest candidate would have."""
+    """What one answer cost, and what the strongest candidate would have. `charge` is a part of the costs."""
 
     cost_usd: float = 0.0
     baseline_usd: float = 0.0
     energy_wh: float = 0.0
+    charge: Charge | None = None
 
     @property
     def saved_usd(self) -> float:
@@ -160,6 +182,8 @@ class RequestContext:
     model: str | None = None
     reason: Reason | None = None
     attempts: int = 0
+    trial: Trial | None = None
+    charge: Charge | None = None
     usage: Usage | None = None
     bill: Bill | None = None
     pays: bool = True

@@ -3,6 +3,10 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
+import msgspec
+
+from gateway.core.context import Trial
+
 
 @dataclass(slots=True)
 class Reply:
@@ -19,8 +23,18 @@ class Reply:
     close: Callable[[], Awaitable[None]]
     attempts: int = 1
     is_fallback: bool = False
+    trial: Trial | None = None
     claim_bill: Callable[[], bool] = lambda: True
     """Tell whether whoever calls pays for the upstream call: true once for a shared answer, never for a stored one."""
+
+
+class Spent(msgspec.Struct, frozen=True):
+    """What came of an answer that was given up. `token_count` is 0 where its tokens could not be counted."""
+
+    model: str
+    body: bytes
+    is_streaming: bool
+    token_count: int = 0
 
 
 async def once(body: bytes) -> AsyncIterator[bytes]:

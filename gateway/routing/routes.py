@@ -11,13 +11,14 @@ from gateway.routing.policies import ComplexityPolicy, PinnedPolicy, Policy
 from gateway.schema.request import Operation
 from gateway.settings.models import Capability, ModelSettings
 from gateway.settings.root import Settings
-from gateway.settings.routes import PolicyKind, RouteSettings
+from gateway.settings.routes import CascadeSettings, PolicyKind, RouteSettings
 
 
 class Route(msgspec.Struct, frozen=True):
     """What stands behind a name: its ladder, how to choose, and what to do when the choice fails.
 
-    `fleet` changes whenever one of its models comes to mean another server or another model there.
+    `fleet` changes whenever one of its models comes to mean another server or another model there. `cascade` says when
+    a weaker model's answer goes on; None: always.
     """
 
     ladder: Ladder
@@ -26,6 +27,7 @@ class Route(msgspec.Struct, frozen=True):
     fleet: str = ""
     fallback: tuple[str, ...] = ()
     max_attempts: int = 3
+    cascade: CascadeSettings | None = None
 
 
 class RouteTable:
@@ -68,6 +70,7 @@ def _route(name: str, route: RouteSettings, settings: Settings) -> Route:
         fleet=_fleet((*route.models, *route.fallback), settings),
         fallback=route.fallback,
         max_attempts=route.max_attempts,
+        cascade=route.policy.cascade if PolicyKind.CASCADE in route.policy.kinds else None,
     )
 
 

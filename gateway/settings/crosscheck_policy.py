@@ -3,17 +3,21 @@
 from collections.abc import Iterator, Mapping
 
 from gateway.settings.faults import Fault, suggest, under
-from gateway.settings.models import ModelSettings
+from gateway.settings.models import Capability, ModelSettings
 from gateway.settings.routes import PolicyKind, RouteSettings
 
 BESIDE_PINNED = frozenset({PolicyKind.PINNED, PolicyKind.PRIVATE})
 """The kinds that leave a pinned route something to decide."""
+
+MIN_CASCADE_ATTEMPTS = 2
 
 
 def check_policy(route: RouteSettings, known: Mapping[str, ModelSettings | None], path: str) -> Iterator[Fault]:
     """Yield what a policy lacks or has too much of. `known` are the models there are, None those unsound."""
     yield from _check_kinds(route.policy.kinds, under(path, "kind"))
     yield from _check_model(route, known, under(path, "model"))
+    if PolicyKind.CASCADE in route.policy.kinds:
+        yield from _check_cascade(route, known, path)
 
 
 def _check_kinds(kinds: tuple[PolicyKind, ...], path: str) -> Iterator[Fault]:
@@ -36,6 +40,22 @@ def _check_model(route: RouteSettings, known: Mapping[str, object], path: str) -
     elif model not in route.models:
         choices = [name for name in route.models if name in known]  # the others may be anything, a secret too
         yield Fault(path, "is not one of the route's models", suggest(model, choices))
+
+
+def _check_cascade(route: RouteSettings, known: Mapping[str, ModelSettings | None], path: str) -> Iterator[Fault]:
+    weaker = [known.get(name) for name in route.models[:-1]]
+    if not any(model is None or Capability.LOGPROBS in model.capabilities for model in weaker):
+        yield Fault(
+            under(path, "kind"),
+            "can judge no answer: no model but the strongest has `logprobs` among its capabilities",
+            "add it to a weaker model whose server tells log probabilities, or leave `cascade` out",
+        )
+    if route.max_attempts < MIN_CASCADE_ATTEMPTS:
+        yield Fault(
+            under(path, "kind"),
+            "leaves no attempt to the stronger model",
+            "set the route's `max_attempts` to 2 at least",
+        )
 
 
 def check_abilities(route: RouteSettings, known: Mapping[str, ModelSettings | None], path: str) -> Iterator[Fault]:

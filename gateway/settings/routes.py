@@ -20,6 +20,50 @@ class PolicyKind(StrEnum):
     CASCADE = "cascade"
 
 
+class CascadeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When a weaker model's answer goes on: its first tokens' log probabilities decide before any byte is sent."""
+
+    tokens: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=256,
+            description="Tokens of the beginning that are held back and judged. Default 16: a sentence's first half, "
+            "0.2 s of a small model.",
+        ),
+    ] = 16
+    quantile: Annotated[
+        Share,
+        Meta(
+            description="Which of their probabilities is the confidence: 0 the lowest, 0.5 the median. Default 0.2: "
+            "of 16 tokens the fourth lowest, so three may be a matter of wording."
+        ),
+    ] = 0.2
+    min_confidence: Annotated[
+        Share,
+        Meta(
+            description="Confidence below which the next stronger model is asked. Default 0.3, a place to start from: "
+            "models differ, so set it by `postern_cascade_confidence`."
+        ),
+    ] = 0.3
+    band: Annotated[
+        Share,
+        Meta(
+            description="Share of the range below the threshold, from its top, in which answers are judged. "
+            "Default 1: all of it. 0.5 at a threshold of 0.3: scores from 0.15; below it nothing is held back."
+        ),
+    ] = 1.0
+    wait_s: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=60,
+            description="Seconds for which a stream that has begun is held back at most. Default 2: a model that "
+            "takes longer for 16 tokens is judged by those that came.",
+        ),
+    ] = 2.0
+
+
 class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`complexity`: `score >= threshold` goes to the strongest model. `pinned`: always `model`.
 
@@ -47,6 +91,9 @@ class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: Annotated[
         str | None, Meta(description="`pinned` only: the model, one of the route's. null: for every other kind.")
     ] = None
+    cascade: Annotated[
+        CascadeSettings, Meta(description="`cascade` only: when a weaker model's answer goes on. Default: as below.")
+    ] = CascadeSettings()
     strong_share: Annotated[
         Share | None, Meta(description="Not available yet: leave null. null: `threshold` stands as it is.")
     ] = None

@@ -81,6 +81,8 @@ def log_request(ctx: RequestContext) -> None:
         reason=ctx.reason,
         score=None if ctx.score is None else round(ctx.score, 4),
         threshold=ctx.decision.threshold if ctx.decision else None,
+        confidence=round(ctx.trial.confidence, 4) if ctx.trial and ctx.trial.confidence is not None else None,
+        given_up=ctx.charge.model if ctx.charge else None,
         cache=ctx.cache_outcome,
         attempts=ctx.attempts,
         is_streaming=bool(ctx.request and ctx.request.is_streaming),

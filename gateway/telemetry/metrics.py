@@ -8,7 +8,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from gateway.core.clock import Stage
-from gateway.core.context import RequestContext
+from gateway.core.context import Charge, RequestContext
 from gateway.core.errors import DrainingError, OverloadedError
 from gateway.telemetry import names
 
@@ -49,6 +49,9 @@ class Metrics:
         )
         self.classify = self._histogram(names.CLASSIFY, "Time to judge.", names.CLASSIFY_BUCKETS, "router")
         self.score = self._histogram(names.SCORE, "Scores given.", names.SCORE_BUCKETS, "route")
+        self.confidence = self._histogram(
+            names.CONFIDENCE, "How sure weaker models began, where cascades judged.", names.SCORE_BUCKETS, "route"
+        )
         self.redis = self._histogram(names.REDIS, "Time of Redis operations.", names.REDIS_BUCKETS, "operation")
         self.token_usage = self._histogram(
             names.TOKEN_USAGE, "Tokens per request.", names.TOKEN_BUCKETS, "gen_ai_operation_name",
@@ -111,6 +114,10 @@ class Metrics:
         self._record_times(ctx, route, model, status)
         if ctx.usage is not None and ctx.bill is not None:
             self._record_bill(ctx, route, model)
+        if ctx.bill is not None and ctx.bill.charge is not None:
+            self._record_charge(ctx, ctx.bill.charge, route)
+        if ctx.trial is not None and ctx.trial.confidence is not None and ctx.is_own_call:
+            self.child(self.confidence, route).observe(ctx.trial.confidence)
 
     def _record_times(self, ctx: RequestContext, route: str, model: str, status: str) -> None:
         durations_s = ctx.stopwatch.durations_s
@@ -132,16 +139,27 @@ class Metrics:
     def _record_bill(self, ctx: RequestContext, route: str, model: str) -> None:
         if ctx.usage is None or ctx.bill is None:
             return
-        self.child(self.cost, route, model).inc(ctx.bill.cost_usd)
+        charge = ctx.bill.charge
+        charged_usd, charged_wh = (charge.cost_usd, charge.energy_wh) if charge else (0.0, 0.0)
+        self.child(self.cost, route, model).inc(max(0.0, ctx.bill.cost_usd - charged_usd))
         self.child(self.baseline, route).inc(ctx.bill.baseline_usd)
         self.child(self.saved, route).inc(ctx.bill.saved_usd)
-        self.child(self.energy, model).inc(ctx.bill.energy_wh)
+        self.child(self.energy, model).inc(max(0.0, ctx.bill.energy_wh - charged_wh))
         labels = (ctx.operation.value, route, model)
         self.child(self.token_usage, *labels, "input").observe(ctx.usage.prompt_tokens)
         self.child(self.token_usage, *labels, "output").observe(ctx.usage.completion_tokens)
         if ctx.first_token_s is not None and ctx.last_token_s is not None and ctx.usage.completion_tokens > 1:
             generating_s = ctx.last_token_s - ctx.first_token_s
             self.child(self.tpot, *labels).observe(generating_s / (ctx.usage.completion_tokens - 1))
+
+    def _record_charge(self, ctx: RequestContext, charge: Charge, route: str) -> None:
+        """Take down what was given up, at the model that had begun it."""
+        model = self.label(charge.model)
+        self.child(self.cost, route, model).inc(charge.cost_usd)
+        self.child(self.energy, model).inc(charge.energy_wh)
+        labels = (ctx.operation.value, route, model)
+        self.child(self.token_usage, *labels, "input").observe(charge.usage.prompt_tokens)
+        self.child(self.token_usage, *labels, "output").observe(charge.usage.completion_tokens)
 
 
 def render(registry: CollectorRegistry) -> tuple[bytes, str]:

@@ -9,7 +9,7 @@ from gateway.schema.sse import DONE, event_of
 from gateway.settings.service import ExactCacheSettings
 from gateway.stores.memory import MemoryStore
 from gateway.stores.store import StoreUnavailableError
-from tests.builders import STREAM, FakeClock, body, chunk, collect, context, decided_context, usage_chunk
+from tests.builders import STREAM, FakeClock, body, chunk, collect, context, decided_context, reply, usage_chunk
 
 KEY, OTHER_KEY = "a" * 64, "b" * 64
 EMBEDDINGS = b'{"object":"list","data":[{"index":0,"embedding":[0.5]}],"usage":{"prompt_tokens":1}}'
@@ -37,9 +37,9 @@ class House:
     def count_failure(self):
         self.failures += 1
 
-    async def keep(self, answer=None, *, is_streaming=False):
+    async def keep(self, answer=None, *, is_streaming=False, trial=None):
         await self.cache.keep(
-            KEY, "small", Judgement(0.25, domain="law"), is_streaming=is_streaming, body=answer or body()
+            KEY, reply(is_streaming=is_streaming, trial=trial), Judgement(0.25, domain="law"), answer or body()
         )
 
     async def find(self, key=KEY, max_age_s=None):
