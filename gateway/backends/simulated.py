@@ -1,7 +1,8 @@
 """The `simulated` backend: a model that costs nothing and always says the same, for demos, tests and load.
 
-Its text is made from the prompt's hash, its length too; tokens come at the configured rate. It says that it is
-simulated in every answer's `system_fingerprint`.
+Its text is made from the prompt's hash, its length too; tokens come at the configured rate. So are the log
+probabilities that a chat may ask for: a few prompts leave it in much doubt, most in little. Every answer says in its
+`system_fingerprint` that it is simulated.
 """
 
 import asyncio
@@ -26,6 +27,9 @@ WORDS = PROSE.split()
 MIN_TOKENS, SPREAD_TOKENS = 12, 60
 EMBEDDING_SIZE = 64
 FINGERPRINT = "simulated"
+MAX_ALTERNATIVES = 20
+MOST_DOUBTFUL, DOUBT, SURE_LOGPROB = 0.6, 6.0, -0.02
+"""The share of doubtful tokens in the most doubtful answer, how doubtful they may be, and all others."""
 
 
 class SimulatedBackend:
@@ -96,7 +100,8 @@ class SimulatedBackend:
         text, reason = " ".join(words), self._finish_reason(call, words)
         is_chat = call.request.operation is Operation.CHAT
         said = {"message": {"role": "assistant", "content": text}} if is_chat else {"text": text}
-        choice = {"index": 0, **said, "logprobs": None, "finish_reason": reason}
+        told = self._logprobs(call, words, range(len(words)))
+        choice = {"index": 0, **said, "logprobs": told, "finish_reason": reason}
         usage = self._usage(call, len(words))
         return {**self._head(call, is_chunk=False), "choices": [choice], "usage": usage}
 
@@ -108,11 +113,23 @@ class SimulatedBackend:
                 await self._pause(call, self._gap_s)
             text = word if place == 0 else " " + word
             said: dict[str, object] = {"delta": {"role": "assistant", "content": text}} if is_chat else {"text": text}
+            if (told := self._logprobs(call, words, range(place, place + 1))) is not None:
+                said["logprobs"] = told
             yield event_of({**head, "choices": [{"index": 0, **said, "finish_reason": None}]})
         end: dict[str, object] = {"delta": {}} if is_chat else {"text": ""}
         reason = self._finish_reason(call, words)
         yield event_of({**head, "choices": [{"index": 0, **end, "finish_reason": reason}]})
         yield event_of({**head, "choices": [], "usage": self._usage(call, len(words))}) + DONE
+
+    def _logprobs(self, call: Call, words: list[str], places: range) -> dict[str, object] | None:
+        """Return some words' log probabilities where a chat asks for them."""
+        asked = call.request.fields
+        if call.request.operation is not Operation.CHAT or bytes(asked.get("logprobs", b"")) != b"true":
+            return None
+        count = bytes(asked.get("top_logprobs", b""))
+        alternatives = min(int(count), MAX_ALTERNATIVES) if count.isdigit() else 0
+        seed = _digest(self._name, call)
+        return {"content": [_token(words, place, seed, alternatives) for place in places], "refusal": None}
 
     def _embeddings(self, call: Call) -> dict[str, object]:
         turns = call.request.conversation.turns
@@ -127,6 +144,19 @@ class SimulatedBackend:
 def _digest(name: str, call: Call) -> bytes:
     text = "\n".join(turn.text for turn in call.request.conversation.turns)
     return hashlib.sha256(f"{name}\n{text}".encode("utf-8", "surrogatepass")).digest()
+
+
+def _token(words: list[str], place: int, seed: bytes, count: int) -> dict[str, object]:
+    """Return a word with its log probability, and `count` alternatives, the word itself the first of them."""
+    share = (seed[(5 * place + 1) % 32] ^ (37 * place % 256)) / 255
+    logprob = min(SURE_LOGPROB, DOUBT * (1 - share - MOST_DOUBTFUL * seed[31] / 255))
+    others = [WORDS[(WORDS.index(words[place]) + rank) % len(WORDS)] for rank in range(count)]
+    top = [_alternative(" " * bool(place) + word, logprob - rank) for rank, word in enumerate(others)]
+    return {**_alternative(" " * bool(place) + words[place], logprob), "top_logprobs": top}
+
+
+def _alternative(text: str, logprob: float) -> dict[str, object]:
+    return {"token": text, "logprob": round(logprob, 6), "bytes": list(text.encode())}
 
 
 def _vector(name: str, text: str) -> list[float]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from gateway.settings.faults import Fault, suggest, under
 from gateway.settings.models import Capability, ModelSettings
-from gateway.settings.routes import PolicyKind, RouteSettings
+from gateway.settings.routes import CascadeSettings, PolicyKind, RouteSettings
 
 BESIDE_PINNED = frozenset({PolicyKind.PINNED, PolicyKind.PRIVATE})
 """The kinds that leave a pinned route something to decide."""
@@ -18,6 +18,8 @@ def check_policy(route: RouteSettings, known: Mapping[str, ModelSettings | None]
     yield from _check_model(route, known, under(path, "model"))
     if PolicyKind.CASCADE in route.policy.kinds:
         yield from _check_cascade(route, known, path)
+    elif route.policy.cascade != CascadeSettings():
+        yield Fault(under(path, "cascade"), "is for `kind: cascade` only", "leave it out, or add `cascade` to the kinds")
 
 
 def _check_kinds(kinds: tuple[PolicyKind, ...], path: str) -> Iterator[Fault]:

@@ -32,7 +32,7 @@ def _small() -> ModelSettings:
         price=PriceSettings(input=0.05, cached_input=0.01, output=0.10),
         energy=EnergySettings(input=0.02, output=0.2),
         context_tokens=16_384,
-        capabilities=(Capability.TOOLS, Capability.JSON_SCHEMA),
+        capabilities=(Capability.TOOLS, Capability.JSON_SCHEMA, Capability.LOGPROBS),
         simulated=SimulatedSettings(ttft_s=0.02, tokens_per_s=400.0),
     )
 

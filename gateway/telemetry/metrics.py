@@ -8,7 +8,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from gateway.core.clock import Stage
-from gateway.core.context import Charge, RequestContext
+from gateway.core.context import Bill, Charge, RequestContext
 from gateway.core.errors import DrainingError, OverloadedError
 from gateway.telemetry import names
 
@@ -70,6 +70,7 @@ class Metrics:
             "gen_ai_operation_name", "gen_ai_request_model", "gen_ai_response_model",
         )  # fmt: skip
         self._children: dict[tuple[object, ...], object] = {}
+        self._lost_usd: dict[str, float] = {}
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self.registry)
@@ -114,7 +115,8 @@ class Metrics:
         self._record_times(ctx, route, model, status)
         if ctx.usage is not None and ctx.bill is not None:
             self._record_bill(ctx, route, model)
-        if ctx.bill is not None and ctx.bill.charge is not None:
+        if ctx.bill is not None:
+            self._record_saving(ctx.bill, route)
             self._record_charge(ctx, ctx.bill.charge, route)
         if ctx.trial is not None and ctx.trial.confidence is not None and ctx.is_own_call:
             self.child(self.confidence, route).observe(ctx.trial.confidence)
@@ -143,7 +145,6 @@ class Metrics:
         charged_usd, charged_wh = (charge.cost_usd, charge.energy_wh) if charge else (0.0, 0.0)
         self.child(self.cost, route, model).inc(max(0.0, ctx.bill.cost_usd - charged_usd))
         self.child(self.baseline, route).inc(ctx.bill.baseline_usd)
-        self.child(self.saved, route).inc(ctx.bill.saved_usd)
         self.child(self.energy, model).inc(max(0.0, ctx.bill.energy_wh - charged_wh))
         labels = (ctx.operation.value, route, model)
         self.child(self.token_usage, *labels, "input").observe(ctx.usage.prompt_tokens)
@@ -152,8 +153,16 @@ class Metrics:
             generating_s = ctx.last_token_s - ctx.first_token_s
             self.child(self.tpot, *labels).observe(generating_s / (ctx.usage.completion_tokens - 1))
 
-    def _record_charge(self, ctx: RequestContext, charge: Charge, route: str) -> None:
+    def _record_saving(self, bill: Bill, route: str) -> None:
+        """Take down what was saved. Counters only grow: what was lost on one request is first made good by others."""
+        saved_usd = bill.baseline_usd - bill.cost_usd - self._lost_usd.get(route, 0.0)
+        self._lost_usd[route] = max(0.0, -saved_usd)
+        self.child(self.saved, route).inc(max(0.0, saved_usd))
+
+    def _record_charge(self, ctx: RequestContext, charge: Charge | None, route: str) -> None:
         """Take down what was given up, at the model that had begun it."""
+        if charge is None:
+            return
         model = self.label(charge.model)
         self.child(self.cost, route, model).inc(charge.cost_usd)
         self.child(self.energy, model).inc(charge.energy_wh)

@@ -46,7 +46,7 @@ class OpenAI:
         await self.upstream.__aexit__(*error)
 
     def make(self, manner):
-        answers = {"at once": Answer(), "slow": Answer(ttft_s=5), "dripping": Answer(gap_s=0.5)}
+        answers = {"at once": Answer(logprobs=[-0.5]), "slow": Answer(ttft_s=5), "dripping": Answer(gap_s=0.5)}
         self.upstream.script(answers[manner])
         settings = model(backend=BackendKind.OPENAI, urls=(self.upstream.url,))
         return OpenAIBackend("m", self.upstream.url, settings, Httpx2Client(connect_s=1, max_connections=5))
@@ -102,6 +102,24 @@ async def test_a_stream_is_whole_events_with_usage_asked_for_or_not_and_ends_wit
     assert "".join(one["choices"][0]["delta"].get("content", "") for one in told if one["choices"])
     assert [one["choices"][0]["finish_reason"] for one in told if one["choices"]][-1] == "stop"
     assert [one["usage"]["prompt_tokens"] > 0 for one in told if one.get("usage")] == [True]
+
+
+@pytest.mark.parametrize("is_streaming", [True, False])
+async def test_log_probabilities_are_told_where_they_are_asked_for(kind, is_streaming):
+    told = {}
+    for wish in (True, False):
+        answer = await kind.make().open(call(request(stream=is_streaming, logprobs=wish)))
+        whole = await collect(answer)
+        chunks = payloads(whole) if is_streaming else [json.loads(whole)]
+        found = [one["choices"][0].get("logprobs") or {"content": []} for one in chunks if one["choices"]]
+        told[wish] = [token for one in found for token in one["content"]]
+        if wish:
+            text = [
+                one["choices"][0].get("delta", one["choices"][0].get("message")) for one in chunks if one["choices"]
+            ]
+            assert "".join(one.get("content") or "" for one in text) == "".join(one["token"] for one in told[wish])
+    assert told[False] == []
+    assert all(token["logprob"] <= 0 for token in told[True])
 
 
 @pytest.mark.parametrize("is_streaming", [True, False])

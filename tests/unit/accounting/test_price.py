@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.accounting.price import bill_of, cost_usd, energy_wh, make_bill
-from gateway.core.context import Bill, Candidate, Decision, Reason, Usage
+from gateway.accounting.price import bill_of, charge_for, cost_usd, energy_wh, make_bill
+from gateway.core.context import Bill, Candidate, Charge, Decision, Reason, Usage
+from gateway.core.reply import Spent
 from gateway.settings.models import EnergySettings
-from tests.builders import decided_context, model, price
+from tests.builders import STREAM, decided_context, model, price
 
 SMALL = model(price=price(1.0, 2.0, cached_input=0.5), energy=EnergySettings(input=0.02, output=0.2))
 LARGE = model(price=price(10.0, 20.0))
@@ -74,3 +75,24 @@ def test_the_model_that_answered_is_billed_not_the_one_that_was_chosen():
 
 def test_an_empty_bill_is_all_zero():
     assert Bill().saved_usd == 0
+
+
+SPENT = Spent("small", STREAM, is_streaming=True, token_count=2)
+
+
+def test_what_was_given_up_is_charged_at_its_own_models_price():
+    models = {"small": SMALL, "large": LARGE}
+    charge = charge_for(SPENT, 1000, models)
+    assert charge == Charge("small", Usage(1000, 2, is_estimated=True), charge.cost_usd, charge.energy_wh)
+    assert charge.cost_usd == cost_usd(charge.usage, SMALL.price) > 0
+    assert charge.energy_wh == energy_wh(charge.usage, SMALL.energy) > 0
+
+
+def test_who_pays_for_an_answer_pays_for_what_was_given_up_on_the_way():
+    models = {"small": SMALL, "large": LARGE}
+    charge = charge_for(SPENT, 1000, models)
+    ctx = decided_context("small", model="large", charge=charge)
+    paid, unpaid = (bill_of(ctx, USAGE, models, pays=pays) for pays in (True, False))
+    assert (paid.cost_usd, paid.baseline_usd) == (usd(0.02 + charge.cost_usd), usd(0.02))
+    assert (paid.saved_usd, paid.charge) == (0, charge)
+    assert (unpaid.cost_usd, unpaid.energy_wh, unpaid.charge) == (0, 0, None)

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.accounting.usage import MAX_TOKENS, UsageTap, usage_of_body
+from gateway.accounting.usage import MAX_TOKENS, UsageTap, usage_of_body, usage_of_spent
 from gateway.core.context import Usage
+from gateway.core.reply import Spent
 from gateway.schema.sse import DONE, data_of, event_of, events_in
 from tests.builders import body, chunk, usage_chunk
 
@@ -178,3 +179,23 @@ def test_the_end_of_a_stream_is_no_token():
     one.pass_on(chunk("a") + chunk("b"))
     one.pass_on(chunk(finish_reason="stop") + DONE)
     assert one.usage_or_estimate(7) == Usage(7, 3, is_estimated=True)
+
+
+@pytest.mark.parametrize(
+    ("spent", "usage"),
+    [
+        (Spent("m", body(), is_streaming=False), Usage(10, 5)),
+        (Spent("m", b'{"choices":[]}', is_streaming=False), Usage(7, 0, is_estimated=True)),
+        (Spent("m", chunk("a") + chunk("b"), is_streaming=True, token_count=5), Usage(7, 5, is_estimated=True)),
+        (Spent("m", chunk("a") + chunk("b"), is_streaming=True), Usage(7, 2, is_estimated=True)),
+        (Spent("m", b"", is_streaming=True), Usage(7, 0, is_estimated=True)),
+        (
+            Spent(
+                "m", chunk("a") + usage_chunk(prompt_tokens=9, completion_tokens=4), is_streaming=True, token_count=1
+            ),
+            Usage(9, 4),
+        ),
+    ],
+)
+def test_what_was_given_up_is_counted_as_it_was_told_or_by_what_came(spent, usage):
+    assert usage_of_spent(spent, 7) == usage

@@ -2,8 +2,10 @@
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from gateway.cache.exact import Entry, ExactCache, is_whole, replay, serves
+from gateway.core.context import Trial
 from gateway.core.judgement import Judgement
 from gateway.schema.sse import DONE, event_of
 from gateway.settings.service import ExactCacheSettings
@@ -204,3 +206,29 @@ def test_a_weaker_answer_never_serves_for_a_stronger_one_and_the_other_way_round
 
 def test_nothing_is_served_before_the_model_is_chosen():
     assert not serves(Entry(KEY, "small", None, False, 0.0, b""), context())
+
+
+@pytest.mark.parametrize(
+    ("trial", "has_passed"), [(None, False), (Trial(0.9), True), (Trial(), True), (Trial(0.1, has_passed=False), False)]
+)
+async def test_an_entry_knows_whether_a_cascade_let_it_go_on(trial, has_passed):
+    house = House()
+    await house.keep(trial=trial)
+    assert (await house.find()).has_passed is has_passed
+
+
+@pytest.mark.parametrize(
+    ("stored", "has_passed", "is_served"),
+    [("small", True, True), ("small", False, False), ("middle", False, True), ("large", False, True)],
+)
+def test_where_an_answer_would_be_judged_a_stored_one_must_have_been(stored, has_passed, is_served):
+    ctx = decided_context("small", models=("small", "middle", "large"))
+    ctx.decision = structs.replace(ctx.decision, escalation="middle")
+    assert serves(Entry(KEY, stored, None, False, 0.0, b"", has_passed), ctx) is is_served
+
+
+async def test_an_entry_of_an_earlier_version_has_not_been_judged():
+    house = House()
+    old = [KEY, "small", None, False, house.wall(), body()]
+    await house.store.set(KEY, msgspec.msgpack.encode(old), 60)
+    assert (await house.find()).has_passed is False

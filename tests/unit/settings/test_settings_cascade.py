@@ -65,6 +65,13 @@ def test_it_needs_an_attempt_for_the_stronger_model():
     assert load(max_attempts=2)
 
 
+def test_its_settings_are_for_a_cascade_only():
+    assert faults(policy={"kind": "complexity", "cascade": {"tokens": 8}}) == [
+        ("routes.auto.policy.cascade", "is for `kind: cascade` only")
+    ]
+    assert load(policy={"kind": "complexity", "cascade": {}})
+
+
 def test_a_pinned_route_has_nothing_to_judge():
     assert ("routes.auto.policy.kind[0]", "has nothing to decide beside `pinned`") in faults(
         policy={"kind": ["cascade", "pinned"], "model": "small"}

@@ -4,7 +4,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.core.clock import Stage
-from gateway.core.context import Bill, CacheOutcome, Phase, Reason, Usage
+from gateway.core.context import Bill, CacheOutcome, Charge, Phase, Reason, Trial, Usage
 from gateway.core.errors import DrainingError, InvalidJsonError, ModelNotFoundError, OverloadedError
 from gateway.core.judgement import Judgement
 from gateway.telemetry.metrics import Metrics, merged_registry, render
@@ -55,6 +55,41 @@ def test_a_bill_is_added_up(metrics):
     assert found["postern_energy_wh_total", "small"] == 6.0
     assert found["gen_ai_client_token_usage_sum", "chat", "auto", "small", "input"] == 200
     assert found["gen_ai_client_token_usage_sum", "chat", "auto", "small", "output"] == 100
+
+
+def test_what_was_given_up_is_counted_at_the_model_that_had_begun_it(metrics):
+    charge = Charge("small", Usage(100, 16), cost_usd=0.25, energy_wh=1.0)
+    bill = Bill(1.25, 1.0, energy_wh=3.0, charge=charge)
+    metrics.record(finished(model="large", reason=Reason.ESCALATED, usage=Usage(100, 50), bill=bill, charge=charge))
+    found = samples(metrics)
+    assert found["postern_requests_total", "auto", "large", "strong", "escalated", "ok"] == 1
+    assert found["postern_request_cost_usd_total", "auto", "small"] == 0.25
+    assert found["postern_request_cost_usd_total", "auto", "large"] == 1.0
+    assert found["postern_energy_wh_total", "small"] == 1.0
+    assert found["postern_energy_wh_total", "large"] == 2.0
+    assert found["gen_ai_client_token_usage_sum", "chat", "auto", "small", "output"] == 16
+    assert found["gen_ai_client_token_usage_sum", "chat", "auto", "large", "output"] == 50
+
+
+def test_what_was_given_up_is_counted_where_no_answer_came(metrics):
+    charge = Charge("small", Usage(100, 16), cost_usd=0.25)
+    metrics.record(finished(model=None, is_cancelled=True, bill=Bill(0.25, charge=charge), charge=charge))
+    assert samples(metrics)["postern_request_cost_usd_total", "auto", "small"] == 0.25
+
+
+def test_a_loss_is_made_good_before_anything_counts_as_saved(metrics):
+    for cost_usd in (1.5, 0.75, 0.5):
+        metrics.record(finished(usage=Usage(1, 1), bill=Bill(cost_usd, 1.0)))
+    assert samples(metrics)["postern_saved_usd_total", "auto"] == pytest.approx(3.0 - 1.5 - 0.75 - 0.5)
+
+
+@pytest.mark.parametrize(
+    ("confidence", "outcome", "count"),
+    [(0.4, CacheOutcome.MISS, 1), (0.4, CacheOutcome.SHARED, 0), (None, CacheOutcome.MISS, 0)],
+)
+def test_confidence_is_counted_once_a_trial(metrics, confidence, outcome, count):
+    metrics.record(finished(trial=Trial(confidence), cache_outcome=outcome))
+    assert samples(metrics).get(("postern_cascade_confidence_count", "auto"), 0) == count
 
 
 def test_time_to_the_first_token_and_time_per_token_after_it(metrics):
