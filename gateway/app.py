@@ -23,18 +23,17 @@ from gateway.backends.resilience import Dispatcher, Replicas
 from gateway.backends.simulated import SimulatedBackend
 from gateway.cache.exact import ExactCache
 from gateway.cache.flights import Flights
-from gateway.classify.absent import AbsentClassifier
-from gateway.classify.guard import GuardedClassifier
-from gateway.classify.onnx import ClassifierLoadError, OnnxClassifier
+from gateway.classify.onnx import OnnxClassifier
+from gateway.classify.rack import Rack, Slot
+from gateway.classify.shadow import Shadows
 from gateway.limits.in_flight import InFlight
 from gateway.pipeline import Parts, Pipeline
-from gateway.record import Feedback, Recorder
-from gateway.routing.routes import build_routes
+from gateway.record import AnswerRecord, Feedback, Recorder, RouterRecord
+from gateway.routing.routes import RouteTable, build_routes
 from gateway.settings.models import BackendKind, ModelSettings
 from gateway.settings.root import Settings
 from gateway.stores.memory import DEFAULT_MAX_BYTES
 from gateway.stores.shelf import Shelf
-from gateway.telemetry.logs import log
 from gateway.telemetry.metrics import Metrics, merged_registry, render
 from gateway.telemetry.router_watch import RouterMetrics, RouterWatch
 
@@ -76,10 +75,11 @@ class Factory:
 
     def __init__(self, metrics: Metrics, routers: Path = ROUTERS) -> None:
         self.metrics = metrics
-        self._routers = routers
         self._in_flight: InFlight | None = None
         self._router_metrics = RouterMetrics(metrics)
         self._watches: dict[str, RouterWatch] = {}
+        self._shadows = Shadows()
+        self.rack = Rack(OnnxClassifier.load, lambda router: router_folder(router, routers), self._watch)
         self._shelf = Shelf(self._observe_redis)
 
     def build(self, settings: Settings, *, is_strict: bool = False) -> Pipeline:
@@ -87,26 +87,28 @@ class Factory:
 
         Raises ClassifierLoadError when strict.
         """
-        routers = {route.policy.router for route in settings.routes.values() if route.policy.needs_router}
-        classifiers = {router: self._classifier(router, is_strict=is_strict) for router in routers}
-        self._watch(classifiers)
+        named = {router for route in settings.routes.values() for router in route.policy.all_routers}
+        classifiers = self.rack.open(named, is_strict=is_strict)
+        routes = build_routes(settings)
         self.metrics.know({*settings.models, *settings.routes})
         answers = self._answers(settings)
-        return Pipeline(
+        pipeline = Pipeline(
             Parts(
                 models=settings.models,
-                routes=build_routes(settings),
+                routes=routes,
                 keys=KeyRing(settings.keys),
                 in_flight=self._bounded(settings.limits.max_in_flight),
                 classifiers=classifiers,
                 dispatcher=self._dispatcher(settings),
                 flights=_flights(settings),
                 cache=self._cache(settings),
-                record=Recorder(self.metrics, self._watches.get, answers, self._count_fail_open).record,
+                record=self._recorder(routes, classifiers, answers).record,
                 count_fail_open=self._count_fail_open,
                 feedback=None if answers is None else Feedback(answers, self._router_metrics, self._watches.get),
             )
         )
+        self.rack.keep(classifiers)
+        return pipeline
 
     def _bounded(self, limit: int) -> InFlight:
         """Return the one counter of the process: requests that began before a reload still take up room after it."""
@@ -114,15 +116,6 @@ class Factory:
             self._in_flight = InFlight(limit)
         self._in_flight.limit = limit
         return self._in_flight
-
-    def _classifier(self, router: str, *, is_strict: bool) -> GuardedClassifier | AbsentClassifier:
-        try:
-            return GuardedClassifier(OnnxClassifier.load(router_folder(router, self._routers)))
-        except ClassifierLoadError as exc:
-            if is_strict:
-                raise
-            log("classifier_unavailable", router=router, problem=str(exc))
-            return AbsentClassifier()
 
     def _dispatcher(self, settings: Settings) -> Dispatcher:
         replicas = {
@@ -147,16 +140,22 @@ class Factory:
         store = self._shelf.take("feedback", settings.redis, **bounds)
         return AnswerMemory(store, feedback, lambda: self._count_fail_open("feedback"))
 
-    def _watch(self, classifiers: Mapping[str, GuardedClassifier | AbsentClassifier]) -> None:
-        """Watch each router from its version on; what was seen of another version says nothing of this one."""
-        for router, classifier in classifiers.items():
-            watch = self._watches.get(router)
-            if watch is None or watch.version != classifier.version:
-                if watch is not None:
-                    watch.retire()
-                self._watches[router] = RouterWatch(
-                    router, classifier.version, classifier.reference, self._router_metrics
-                )
+    def _recorder(self, routes: RouteTable, judges: Mapping[str, Slot], answers: AnswerMemory | None) -> Recorder:
+        watch_of = self._watches.get
+        routers = RouterRecord(routes, judges, watch_of, self._router_metrics, self._shadows)
+        parts = {"metrics": self.metrics.record, "routers": routers.record}
+        if answers is not None:
+            parts["feedback"] = AnswerRecord(answers, watch_of).record
+        return Recorder(parts, self._count_fail_open)
+
+    def _watch(self, router: str, judge: Slot) -> None:
+        """Watch a router from its version on; what was seen of another version says nothing of this one."""
+        watch = self._watches.get(router)
+        if watch is not None and watch.version == judge.version:
+            return
+        if watch is not None:
+            watch.retire()
+        self._watches[router] = RouterWatch(router, judge.version, judge.reference, self._router_metrics)
 
     def _tracker(self, model: str) -> Callable[[int], None]:
         return lambda change: self.metrics.track(model, change)
@@ -171,11 +170,14 @@ class Factory:
         self.metrics.child(self.metrics.redis, operation).observe(seconds)
 
     async def close_replaced(self) -> None:
-        """Close the stores that reloads replaced; no request may still use them."""
+        """Close the stores and routers that reloads replaced; no request may still use them."""
+        self.rack.close_replaced()
         await self._shelf.close_replaced()
 
     async def close(self) -> None:
         """Close what outlives pipelines."""
+        self._shadows.close()
+        self.rack.close()
         await self._shelf.close()
 
 

@@ -50,11 +50,13 @@ class PromptClient:
 async def explain_prompt(settings: Settings, route: str, prompt: str) -> Explanation:
     """Explain a decision as the gateway would take it for an operator. Raises PosternError."""
     settings = msgspec.structs.replace(settings, keys=KeysSettings(), redis=None)
-    pipeline = Factory(Metrics()).build(settings)
+    factory = Factory(Metrics())
+    pipeline = factory.build(settings)
     try:
         return await explain(pipeline, RequestContext(Operation.CHAT, "explain"), PromptClient(route, prompt))
     finally:
         await pipeline.close()
+        await factory.close()
 
 
 class ScoredLine(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -95,11 +97,11 @@ def check_routers(settings: Settings) -> None:
     """Load every router that a route names. Raises SettingsError with a fault for each that can't be served."""
     faults = []
     for name, route in settings.routes.items():
-        if not route.policy.needs_router:
-            continue
-        try:
-            OnnxClassifier.load(router_folder(route.policy.router))
-        except ClassifierLoadError as exc:
-            faults.append(Fault(f"routes.{name}.policy.router", str(exc), "name a router that can be loaded"))
+        for router in route.policy.all_routers:
+            path = f"routes.{name}.policy.router" if router == route.policy.router else f"routes.{name}.policy.routers"
+            try:
+                OnnxClassifier.load(router_folder(router))
+            except ClassifierLoadError as exc:
+                faults.append(Fault(path, str(exc), "name a router that can be loaded"))
     if faults:
         raise SettingsError(faults)

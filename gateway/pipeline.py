@@ -52,10 +52,6 @@ class Judge(Protocol):
         """Return the win rate and what else the router can tell, or None."""
         ...
 
-    def close(self) -> None:
-        """Take no more work."""
-        ...
-
 
 class Feedback(Protocol):
     """Takes marks of answers that have been given."""
@@ -115,7 +111,7 @@ class Pipeline:
         route = await self.receive(ctx, client)
         with self.admit(ctx):
             entry = await self.lookup(ctx, route)
-            await self.classify(ctx, route)
+            await self.classify(ctx)
             self.choose(ctx, route)
             reply = await self.dispatch(ctx, route, entry)
             await self.relay(ctx, reply, client)
@@ -132,7 +128,7 @@ class Pipeline:
         with self._under_way.place():
             self.identify(ctx)
             route = await self.receive(ctx, client)
-            await self.classify(ctx, route)
+            await self.classify(ctx)
             self.choose(ctx, route)
             return ctx.decided
 
@@ -145,7 +141,7 @@ class Pipeline:
         """Read the request and find the route it names."""
         ctx.request = await client.receive(ctx)
         route = self.parts.routes.resolve(ctx.request.model, ctx.operation)
-        ctx.ladder, ctx.router = route.ladder, route.router
+        ctx.ladder, ctx.router = route.ladder, route.pick_router(ctx)
         ctx.prompt_tokens = estimate_prompt_tokens(ctx.request.conversation)
         ctx.stopwatch.lap(Stage.GATEWAY)
         return route
@@ -173,12 +169,12 @@ class Pipeline:
         ctx.stopwatch.lap(Stage.CACHE)
         return entry
 
-    async def classify(self, ctx: RequestContext, route: Route) -> None:
+    async def classify(self, ctx: RequestContext) -> None:
         """Judge how hard the request is. Fails open: without a judgement the policy goes to the strong side."""
-        if route.router is None or ctx.wishes.tier is not None or ctx.judgement is not None:
+        if ctx.router is None or ctx.wishes.tier is not None or ctx.judgement is not None:
             return
         ctx.phase = Phase.CLASSIFY
-        ctx.judgement = await self.parts.classifiers[route.router].judge(ctx.asked.conversation)
+        ctx.judgement = await self.parts.classifiers[ctx.router].judge(ctx.asked.conversation)
         if ctx.judgement is None:
             self.parts.count_fail_open(CLASSIFY_STAGE)
         ctx.stopwatch.lap(Stage.CLASSIFY)
@@ -240,7 +236,7 @@ class Pipeline:
         self.parts.record(ctx)
 
     def _key(self, ctx: RequestContext, route: Route) -> str:
-        router = self.parts.classifiers[route.router].version if route.router else ""
+        router = self.parts.classifiers[ctx.router].version if ctx.router else ""
         return cache_key(
             route=route.ladder.name,
             tenant=ctx.caller.tenant if ctx.caller else "",
@@ -320,11 +316,9 @@ class Pipeline:
         await self._under_way.wait_empty()
 
     async def close(self) -> None:
-        """Let go of upstreams and classifiers; nothing may be in flight any more."""
+        """Let go of upstreams and of what has not been stored; nothing may be in flight any more."""
         await self.parts.flights.close()
         await self.parts.dispatcher.close()
-        for classifier in self.parts.classifiers.values():
-            classifier.close()
         if self.parts.feedback is not None:
             await self.parts.feedback.close()
 

@@ -115,12 +115,13 @@ class Process:
 
     async def _watch(self) -> None:
         seen = _mark(self._watched)
-        while self._watched is not None:
+        while True:
             await asyncio.sleep(WATCH_S)
             now = _mark(self._watched)
             if now is not None and now != seen:
                 seen = now
                 self.reload()
+            await self._factory.rack.refresh()
 
     async def _retire(self, pipeline: Pipeline) -> None:
         """Close a pipeline once the last request that began with it has ended."""

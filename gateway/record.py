@@ -3,56 +3,110 @@
 Each part fails open by itself: an answer that was given stays given, whatever becomes of its account.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gateway.accounting.feedback import Answered, AnswerMemory, Marked
+from gateway.classify.shadow import BlockingJudge, Shadows
 from gateway.core.clock import Stage
 from gateway.core.context import RequestContext
 from gateway.core.errors import internal_error
+from gateway.core.judgement import Judgement
+from gateway.routing.routes import RouteTable
 from gateway.telemetry.logs import log_failure, log_request
-from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.router_watch import RouterMetrics, RouterWatch
 
+Record = Callable[[RequestContext], None]
 WatchOf = Callable[[str], RouterWatch | None]
 """The watch over a router, by its name in the configuration."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recorder:
-    """The account of one configuration's requests. `answers`: None where feedback is turned off."""
+    """The account of a request: its parts by the names under which their failing open is counted."""
 
-    metrics: Metrics
-    watch_of: WatchOf
-    answers: AnswerMemory | None
+    parts: Mapping[str, Record]
     count_fail_open: Callable[[str], None]
 
     def record(self, ctx: RequestContext) -> None:
         """Take down one finished request. Synchronous: it also runs while a request is being cancelled."""
-        self._safely("metrics", self._measure, ctx)
-        if self.answers is not None:
-            self._safely("feedback", self._remember, ctx)
+        for name, record in self.parts.items():
+            try:
+                record(ctx)
+            except Exception as exc:  # noqa: BLE001 - fails open: an answer that was given stays given
+                self.count_fail_open(name)
+                log_failure(internal_error(exc))
         log_request(ctx)
 
-    def _safely(self, part: str, work: Callable[[RequestContext], None], ctx: RequestContext) -> None:
-        try:
-            work(ctx)
-        except Exception as exc:  # noqa: BLE001 - fails open: an answer that was given stays given
-            self.count_fail_open(part)
-            log_failure(internal_error(exc))
 
-    def _measure(self, ctx: RequestContext) -> None:
-        self.metrics.record(ctx)
-        watch = None if ctx.router is None else self.watch_of(ctx.router)
-        if watch is not None and ctx.judgement is not None and is_judged_anew(ctx):
-            watch.observe(ctx.judgement)
+@dataclass(frozen=True, slots=True)
+class RouterRecord:
+    """What routers judge: counted, watched for drift, and shown to the shadows."""
 
-    def _remember(self, ctx: RequestContext) -> None:
-        if self.answers is not None and ctx.model is not None and ctx.outcome == "ok":
+    routes: RouteTable
+    judges: Mapping[str, BlockingJudge]
+    watch_of: WatchOf
+    metrics: RouterMetrics
+    shadows: Shadows
+
+    def record(self, ctx: RequestContext) -> None:
+        """Take down one finished request; one that no router judged anew says nothing: a cached answer's is older."""
+        if ctx.router is None or ctx.decision is None or Stage.CLASSIFY not in ctx.stopwatch.durations_s:
+            return
+        route = self.routes.resolve(ctx.asked.model, ctx.operation)
+        name, threshold = route.ladder.name, ctx.decision.threshold
+        side = side_of(ctx.judgement, threshold)
+        self.metrics.count_judged(name, ctx.router, route.mode_of(ctx.router), side)
+        self.watch(ctx.router, ctx.judgement)
+        for shadow in route.trials.shadows if route.trials else ():
+            asked = _ShadowAsked(self, name, shadow, threshold, side)
+            if not self.shadows.offer(shadow, self.judges[shadow], ctx.asked.conversation, asked.tell):
+                self.metrics.count_dropped(shadow)
+
+    def watch(self, router: str, judgement: Judgement | None) -> None:
+        """Watch a judgement of live traffic for drift."""
+        watch = self.watch_of(router)
+        if watch is not None and judgement is not None:
+            watch.observe(judgement)
+
+
+@dataclass(frozen=True, slots=True)
+class _ShadowAsked:
+    """A shadow that was asked what it would have decided, and what was."""
+
+    record: RouterRecord
+    route: str
+    shadow: str
+    threshold: float | None
+    decided: str | None
+
+    def tell(self, judgement: Judgement | None, seconds: float) -> None:
+        metrics = self.record.metrics
+        metrics.observe_shadow(self.shadow, seconds)
+        metrics.count_shadow(self.route, self.shadow, side_of(judgement, self.threshold), self.decided)
+        self.record.watch(self.shadow, judgement)
+
+
+def side_of(judgement: Judgement | None, threshold: float | None) -> str | None:
+    """Return the side of the threshold that a judgement is on; None where there is one of the two only."""
+    if judgement is None or threshold is None:
+        return None
+    return "strong" if judgement.score >= threshold else "weak"
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRecord:
+    """What is remembered of answers, so that they can be marked."""
+
+    answers: AnswerMemory
+    watch_of: WatchOf
+
+    def record(self, ctx: RequestContext) -> None:
+        """Remember an answer that was given whole."""
+        if ctx.model is not None and ctx.outcome == "ok":
             self.answers.remember(self._answered(ctx, ctx.model))
 
     def _answered(self, ctx: RequestContext, model: str) -> Answered:
-        """Return what of a request its answer's mark will be set against."""
         watch = None if ctx.router is None else self.watch_of(ctx.router)
         return Answered(
             tenant=ctx.caller.tenant if ctx.caller else "",
@@ -66,12 +120,21 @@ class Recorder:
         )
 
 
+def chance_of(ctx: RequestContext, model: str) -> float | None:
+    """Return the chance that this model's answer is good, as the router had it; None where it has no such heads."""
+    ladder = ctx.asked_ladder
+    rank = ladder.rank(model)
+    if ctx.judgement is None or not 0 <= rank < len(ladder.abilities):
+        return None
+    return ctx.judgement.chance(ladder.abilities[rank])
+
+
 @dataclass(frozen=True, slots=True)
 class Feedback:
     """Takes marks of answers."""
 
     answers: AnswerMemory
-    router_metrics: RouterMetrics
+    metrics: RouterMetrics
     watch_of: WatchOf
 
     async def take(self, tenant: str, request_id: str, mark: float) -> Marked:
@@ -85,7 +148,7 @@ class Feedback:
         return marked
 
     def _count(self, answered: Answered, mark: float) -> None:
-        self.router_metrics.count_mark(answered.route, answered.model, answered.tier, mark)
+        self.metrics.count_mark(answered.route, answered.model, answered.tier, mark)
         watch = None if answered.router is None else self.watch_of(answered.router)
         if watch is None or watch.version != answered.version or answered.tier is None or answered.chance is None:
             return
@@ -94,17 +157,3 @@ class Feedback:
     async def close(self) -> None:
         """Store what has not been stored."""
         await self.answers.close()
-
-
-def is_judged_anew(ctx: RequestContext) -> bool:
-    """Tell whether a router judged this very request: a cached answer brings an older judgement with it."""
-    return Stage.CLASSIFY in ctx.stopwatch.durations_s
-
-
-def chance_of(ctx: RequestContext, model: str) -> float | None:
-    """Return the chance that this model's answer is good, as the router had it; None where it has no such heads."""
-    ladder = ctx.asked_ladder
-    rank = ladder.rank(model)
-    if ctx.judgement is None or not 0 <= rank < len(ladder.abilities):
-        return None
-    return ctx.judgement.chance(ladder.abilities[rank])

@@ -14,5 +14,9 @@ class AbsentClassifier:
         """Return None; the caller fails open and counts it."""
         return None
 
+    def judge_blocking(self, conversation: Conversation) -> Judgement | None:  # noqa: ARG002 - likewise
+        """Return None."""
+        return None
+
     def close(self) -> None:
         """Nothing is open."""

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol
 
 from gateway.classify.features import HEAD_CHARS, TAIL_CHARS, judged_texts
+from gateway.core.clock import Clock
 from gateway.core.judgement import Judgement, Reference
 from gateway.schema.conversation import Conversation, Turn
 
@@ -46,14 +47,14 @@ def worst_case() -> Conversation:
     return Conversation((Turn("user", longest),))
 
 
-def time_worst_case(classifier: Classifier) -> float:
+def time_worst_case(classifier: Classifier, clock: Clock = time.perf_counter) -> float:
     """Return the least seconds of a worst-case score: what it takes by itself, whatever else the machine is doing."""
     conversation = worst_case()
     durations_s = []
     for _ in range(WARM_UP_ROUNDS):
-        started = time.perf_counter()
+        started = clock()
         classifier.judge(conversation)
-        durations_s.append(time.perf_counter() - started)
+        durations_s.append(clock() - started)
     return min(durations_s)
 
 
@@ -102,7 +103,8 @@ class GuardedClassifier:
         """Tell whether every text that would be judged, were it the costliest, could be scored within the limit."""
         return self.is_on_loop and self._text_s * len(judged_texts(conversation)) < ON_LOOP_LIMIT_S
 
-    def _judge(self, conversation: Conversation) -> Judgement | None:
+    def judge_blocking(self, conversation: Conversation) -> Judgement | None:
+        """Return the judgement, or None after a fault. For a thread that may wait."""
         try:
             judgement = self._classifier.judge(conversation)
             return judgement if _is_finite(judgement) else None
@@ -112,11 +114,11 @@ class GuardedClassifier:
     async def judge(self, conversation: Conversation) -> Judgement | None:
         """Return the judgement, or None after a fault, time-out, full queue or close. Cancellation passes through."""
         if self._is_quick(conversation):
-            return self._judge(conversation)
+            return self.judge_blocking(conversation)
         if not self._slots.acquire(blocking=False):
             return None
         try:
-            future = self._executor.submit(self._judge, conversation)
+            future = self._executor.submit(self.judge_blocking, conversation)
         except RuntimeError:  # closed
             self._slots.release()
             return None

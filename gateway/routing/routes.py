@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from gateway.core.context import Ladder
+from gateway.core.context import Ladder, RequestContext
 from gateway.core.errors import ModelNotFoundError
 from gateway.routing.abilities import fill_abilities, find_steps
 from gateway.routing.policies import ComplexityPolicy, PinnedPolicy, Policy
+from gateway.routing.trials import Mode, Trials, build_trials, point_of
 from gateway.schema.request import Operation
 from gateway.settings.models import Capability, ModelSettings
 from gateway.settings.root import Settings
@@ -28,6 +29,19 @@ class Route(msgspec.Struct, frozen=True):
     fallback: tuple[str, ...] = ()
     max_attempts: int = 3
     cascade: CascadeSettings | None = None
+    trials: Trials | None = None
+
+    def pick_router(self, ctx: RequestContext) -> str | None:
+        """Return the router that decides for a request; None where nothing is judged."""
+        if self.router is None or self.trials is None or not self.trials.shares:
+            return self.router
+        tenant = ctx.caller.tenant if ctx.caller else ""
+        point = point_of(self.ladder.name, tenant, ctx.wishes.session, ctx.asked.conversation)
+        return self.trials.pick(self.router, point)
+
+    def mode_of(self, router: str) -> Mode:
+        """Return what a router that decides is to this route."""
+        return Mode.MAIN if router == self.router else Mode.SHARE
 
 
 class RouteTable:
@@ -71,6 +85,7 @@ def _route(name: str, route: RouteSettings, settings: Settings) -> Route:
         fallback=route.fallback,
         max_attempts=route.max_attempts,
         cascade=route.policy.cascade if PolicyKind.CASCADE in route.policy.kinds else None,
+        trials=build_trials(route.policy.routers),
     )
 
 

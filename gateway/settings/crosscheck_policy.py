@@ -4,7 +4,9 @@ from collections.abc import Iterator, Mapping
 
 from gateway.settings.faults import Fault, suggest, under
 from gateway.settings.models import Capability, ModelSettings
-from gateway.settings.routes import CascadeSettings, PolicyKind, RouteSettings
+from gateway.settings.routes import CascadeSettings, PolicyKind, PolicySettings, RouteSettings
+
+_ROUNDING = 1e-9
 
 BESIDE_PINNED = frozenset({PolicyKind.PINNED, PolicyKind.PRIVATE})
 """The kinds that leave a pinned route something to decide."""
@@ -19,7 +21,10 @@ def check_policy(route: RouteSettings, known: Mapping[str, ModelSettings | None]
     if PolicyKind.CASCADE in route.policy.kinds:
         yield from _check_cascade(route, known, path)
     elif route.policy.cascade != CascadeSettings():
-        yield Fault(under(path, "cascade"), "is for `kind: cascade` only", "leave it out, or add `cascade` to the kinds")
+        yield Fault(
+            under(path, "cascade"), "is for `kind: cascade` only", "leave it out, or add `cascade` to the kinds"
+        )
+    yield from _check_trials(route.policy, under(path, "routers"))
 
 
 def _check_kinds(kinds: tuple[PolicyKind, ...], path: str) -> Iterator[Fault]:
@@ -58,6 +63,20 @@ def _check_cascade(route: RouteSettings, known: Mapping[str, ModelSettings | Non
             "leaves no attempt to the stronger model",
             "set the route's `max_attempts` to 2 at least",
         )
+
+
+def _check_trials(policy: PolicySettings, path: str) -> Iterator[Fault]:
+    """Yield routers on trial that would do nothing, or more than there is to do."""
+    if policy.routers and not policy.needs_router:
+        yield Fault(path, "has nothing to judge for beside `pinned`", "leave it out, or set another kind")
+    for name, trial in policy.routers.items():
+        if name == policy.router:
+            yield Fault(under(path, name), "is the route's own router", "name another one")
+        if trial.shadow == (trial.share > 0):
+            yield Fault(under(path, name), "needs either a share or shadow", "write `share: 0.1` or `shadow: true`")
+    total = sum(trial.share for trial in policy.routers.values())
+    if total > 1 + _ROUNDING:
+        yield Fault(path, "has shares that add up to more than 1", "lower them: the rest is the route's own router's")
 
 
 def check_abilities(route: RouteSettings, known: Mapping[str, ModelSettings | None], path: str) -> Iterator[Fault]:

@@ -64,6 +64,19 @@ class CascadeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 2.0
 
 
+class TrialSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A router beside the route's own: it decides for a share of the conversations, or only judges along."""
+
+    share: Annotated[
+        Share,
+        Meta(description="Share of the conversations it decides for, 0 to 1; each stays with one router. Default 0."),
+    ] = 0.0
+    shadow: Annotated[
+        bool,
+        Meta(description="Judge what other routers decide, behind the answer, for the metrics only. Default false."),
+    ] = False
+
+
 class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`complexity`: `score >= threshold` goes to the strongest model. `pinned`: always `model`.
 
@@ -88,6 +101,13 @@ class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     router: Annotated[str, Meta(description="The router model that scores prompts. Default: the one that ships.")] = (
         "default"
     )
+    routers: Annotated[
+        dict[str, TrialSettings],
+        Meta(
+            description="Routers beside it, by name: `{new: {share: 0.1}}` or `{new: {shadow: true}}`. Default none. "
+            "What no share takes is left to `router`."
+        ),
+    ] = {}
     model: Annotated[
         str | None, Meta(description="`pinned` only: the model, one of the route's. null: for every other kind.")
     ] = None
@@ -107,6 +127,11 @@ class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def name(self) -> str:
         """Return the kinds as one word for people."""
         return "+".join(self.kinds)
+
+    @property
+    def all_routers(self) -> tuple[str, ...]:
+        """Return every router that judges for this policy; none where nothing is judged."""
+        return (self.router, *self.routers) if self.needs_router else ()
 
     @property
     def needs_router(self) -> bool:

@@ -28,6 +28,9 @@ REDIS = "postern_redis_seconds"
 FEEDBACK = "postern_feedback"
 DRIFT = "postern_drift_psi"
 CALIBRATION_ERROR = "postern_calibration_error"
+ROUTER_REQUESTS = "postern_router_requests"
+ROUTER_AGREEMENT = "postern_router_agreement"
+SHADOW_DROPPED = "postern_shadow_dropped"
 CALIBRATION_BIAS = "postern_calibration_bias"
 
 TOKEN_BUCKETS = tuple(float(4**power) for power in range(14))

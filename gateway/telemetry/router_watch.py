@@ -28,6 +28,18 @@ class RouterMetrics:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._feedback = self._counter(names.FEEDBACK, "Answers marked.", "route", "model", "tier", "verdict")
+        self._requests = self._counter(
+            names.ROUTER_REQUESTS,
+            "Requests judged, by their side.",
+            "route",
+            "router",
+            "mode",
+            "decision",
+        )
+        self._agreement = self._counter(
+            names.ROUTER_AGREEMENT, "Shadows' sides against those decided.", "route", "router", "agrees"
+        )
+        self._dropped = self._counter(names.SHADOW_DROPPED, "Requests that a shadow did not get to.", "router")
         self._drift = self._gauge(names.DRIFT, "Population stability index against training.", "router", "signal")
         self._error = self._gauge(names.CALIBRATION_ERROR, "Mean distance of chances to marks.", "router", "tier")
         self._bias = self._gauge(names.CALIBRATION_BIAS, "By how much chances are above marks.", "router", "tier")
@@ -42,6 +54,25 @@ class RouterMetrics:
         """Count an answer's first mark: `good` from one half on."""
         known = (self._metrics.label(route), self._metrics.label(model), tier or NONE)
         self._metrics.child(self._feedback, *known, "good" if mark >= GOOD else "bad").inc()
+
+    def count_judged(self, route: str, router: str, mode: str, side: str | None) -> None:
+        """Count a request that a router judged; no side: it had no judgement."""
+        self._metrics.child(self._requests, self._metrics.label(route), router, mode, side or NONE).inc()
+
+    def count_shadow(self, route: str, router: str, side: str | None, decided: str | None) -> None:
+        """Count what a shadow would have decided, and whether that is what was decided."""
+        self.count_judged(route, router, "shadow", side)
+        if side is not None and decided is not None:
+            agrees = "true" if side == decided else "false"
+            self._metrics.child(self._agreement, self._metrics.label(route), router, agrees).inc()
+
+    def observe_shadow(self, router: str, seconds: float) -> None:
+        """Take down how long a shadow took."""
+        self._metrics.child(self._metrics.classify, router).observe(seconds)
+
+    def count_dropped(self, router: str) -> None:
+        """Count a request that a shadow did not get to."""
+        self._metrics.child(self._dropped, router).inc()
 
     def tell_drift(self, router: str, psi: Mapping[str, float]) -> None:
         """Show a router's drift."""

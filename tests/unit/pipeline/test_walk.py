@@ -70,7 +70,7 @@ class House:
             routes=build_routes(Settings(models=MODELS, routes={"auto": route})),
             keys=KeyRing(keys or KeysSettings()),
             in_flight=InFlight(limit),
-            classifiers={"default": Fake(version="1", judge=self._judge, close=lambda: None)},
+            classifiers={"default": Fake(version="1", judge=self._judge)},
             dispatcher=Dispatcher(replicas, dict.fromkeys(MODELS, 10.0), lambda *_: None),
             flights=Flights(),
             cache=cache if has_cache else None,
@@ -438,7 +438,7 @@ async def test_identical_requests_in_flight_share_one_call_and_one_bill():
     assert house.sent == [("answer", body())] * 4
 
 
-async def test_closing_lets_go_of_upstreams_and_classifiers():
+async def test_closing_lets_go_of_upstreams():
     house = House()
     await house.pipeline.close()
     assert house.closed_replies == 2  # the fake upstreams close as their replies do

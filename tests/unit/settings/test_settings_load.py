@@ -108,6 +108,7 @@ def test_there_are_four_examples():
 
 
 KEY = ("models", "strong", "api_key")
+TRIALS = "routes.auto.policy.routers"
 POLICY = ("routes", "auto", "policy")
 CLIENT = ("keys", "clients", "alice")
 CLIENT_B = "keys.clients.b.sha256"
@@ -168,6 +169,19 @@ NOT_YET = "is not available yet"
         (POLICY, {"kind": 7}, "routes.auto.policy.kind", "number does not fit", "one of: complexity, pinned"),
         (POLICY, {"kind": None}, "routes.auto.policy.kind", "null does not fit", "one of: complexity, pinned"),
         (POLICY, {"kind": ["pinned", "complexity"], "model": "weak"}, "routes.auto.policy.kind[1]", "nothing", "leave"),
+        (POLICY, {"routers": {"new": {}}}, f"{TRIALS}.new", "needs either a share or shadow", "share: 0.1"),
+        (POLICY, {"routers": {"new": {"share": 0.1, "shadow": True}}}, f"{TRIALS}.new", "needs either", "shadow: true"),
+        (POLICY, {"routers": {"default": {"share": 0.1}}}, f"{TRIALS}.default", "is the route's own router", "another"),
+        (POLICY, {"routers": {"a": {"share": 0.6}, "b": {"share": 0.5}}}, TRIALS, "add up to more than", "lower"),
+        (POLICY, {"routers": {"new": {"share": 1.5}}}, f"{TRIALS}.new.share", "does not fit", "at most 1"),
+        (POLICY, {"routers": {"new": {"shaer": 0.1}}}, f"{TRIALS}.new.shaer", "is not a known key", "share"),
+        (
+            POLICY,
+            {"kind": "pinned", "model": "weak", "routers": {"new": {"shadow": True}}},
+            TRIALS,
+            "has nothing to judge for",
+            "leave it out",
+        ),
         (("models", "weak", "ability"), 1.5, "models.weak.ability", "does not fit", "at most 1"),
         (("limits",), {"requests_per_minute": 1}, "limits.requests_per_minute", NOT_YET, "leave it null"),
         (("limits",), {"tokens_per_minute": 1}, "limits.tokens_per_minute", NOT_YET, "leave it null"),
