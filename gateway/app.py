@@ -23,6 +23,7 @@ from gateway.backends.resilience import Dispatcher, Replicas
 from gateway.backends.simulated import SimulatedBackend
 from gateway.cache.exact import ExactCache
 from gateway.cache.flights import Flights
+from gateway.cache.sessions import Learned, Sessions
 from gateway.classify.onnx import OnnxClassifier
 from gateway.classify.rack import Rack, Slot
 from gateway.classify.shadow import Shadows
@@ -70,6 +71,11 @@ BACKENDS: Mapping[BackendKind, Callable[[str, ModelSettings], list[Backend]]] = 
 }
 
 
+MAX_SESSIONS = 20_000
+MAX_SESSION_BYTES = 33_554_432
+"""Conversations remembered in one process: some 500 bytes each, and each for ten minutes unless told otherwise."""
+
+
 class Factory:
     """Build pipelines from settings; what outlives a reload (metrics, an unchanged store) is kept here."""
 
@@ -80,6 +86,7 @@ class Factory:
         self._watches: dict[str, RouterWatch] = {}
         self._shadows = Shadows()
         self.rack = Rack(OnnxClassifier.load, lambda router: router_folder(router, routers), self._watch)
+        self._learned: Learned = {}
         self._shelf = Shelf(self._observe_redis)
 
     def build(self, settings: Settings, *, is_strict: bool = False) -> Pipeline:
@@ -91,7 +98,7 @@ class Factory:
         classifiers = self.rack.open(named, is_strict=is_strict)
         routes = build_routes(settings)
         self.metrics.know({*settings.models, *settings.routes})
-        answers = self._answers(settings)
+        answers, sessions = self._answers(settings), self._sessions(settings)
         pipeline = Pipeline(
             Parts(
                 models=settings.models,
@@ -102,7 +109,8 @@ class Factory:
                 dispatcher=self._dispatcher(settings),
                 flights=_flights(settings),
                 cache=self._cache(settings),
-                record=self._recorder(routes, classifiers, answers).record,
+                sessions=sessions,
+                record=self._recorder(routes, classifiers, answers, sessions).record,
                 count_fail_open=self._count_fail_open,
                 feedback=None if answers is None else Feedback(answers, self._router_metrics, self._watches.get),
             )
@@ -140,10 +148,12 @@ class Factory:
         store = self._shelf.take("feedback", settings.redis, **bounds)
         return AnswerMemory(store, feedback, lambda: self._count_fail_open("feedback"))
 
-    def _recorder(self, routes: RouteTable, judges: Mapping[str, Slot], answers: AnswerMemory | None) -> Recorder:
+    def _recorder(
+        self, routes: RouteTable, judges: Mapping[str, Slot], answers: AnswerMemory | None, sessions: Sessions
+    ) -> Recorder:
         watch_of = self._watches.get
         routers = RouterRecord(routes, judges, watch_of, self._router_metrics, self._shadows)
-        parts = {"metrics": self.metrics.record, "routers": routers.record}
+        parts = {"metrics": self.metrics.record, "routers": routers.record, "session": sessions.remember}
         if answers is not None:
             parts["feedback"] = AnswerRecord(answers, watch_of).record
         return Recorder(parts, self._count_fail_open)
@@ -156,6 +166,10 @@ class Factory:
         if watch is not None:
             watch.retire()
         self._watches[router] = RouterWatch(router, judge.version, judge.reference, self._router_metrics)
+
+    def _sessions(self, settings: Settings) -> Sessions:
+        store = self._shelf.take("session", settings.redis, max_entries=MAX_SESSIONS, max_bytes=MAX_SESSION_BYTES)
+        return Sessions(store, self._learned, lambda: self._count_fail_open("session"))
 
     def _tracker(self, model: str) -> Callable[[int], None]:
         return lambda change: self.metrics.track(model, change)

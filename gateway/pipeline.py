@@ -21,6 +21,7 @@ from gateway.cache.control import parse_cache_control
 from gateway.cache.exact import Entry, ExactCache, replay, serves
 from gateway.cache.flights import Flights
 from gateway.cache.keys import cache_key
+from gateway.cache.sessions import Sessions
 from gateway.core.client import Client
 from gateway.core.clock import Stage
 from gateway.core.context import Bill, CacheOutcome, Charge, Decision, Phase, Reason, RequestContext
@@ -34,6 +35,7 @@ from gateway.routing.escalation import find_escalation
 from gateway.routing.policies import Facts, forced_choice, settle_choice
 from gateway.routing.routes import Route, RouteTable
 from gateway.schema.conversation import Conversation
+from gateway.schema.request import Operation
 from gateway.settings.models import ModelSettings
 
 CLASSIFY_STAGE = "classify"
@@ -77,6 +79,7 @@ class Parts:
     dispatcher: Dispatcher
     flights: Flights
     cache: ExactCache | None
+    sessions: Sessions
     record: Callable[[RequestContext], None]
     count_fail_open: Callable[[str], None]
     feedback: Feedback | None = None
@@ -111,6 +114,7 @@ class Pipeline:
         route = await self.receive(ctx, client)
         with self.admit(ctx):
             entry = await self.lookup(ctx, route)
+            await self.recall(ctx, route, entry)
             await self.classify(ctx)
             self.choose(ctx, route)
             reply = await self.dispatch(ctx, route, entry)
@@ -128,6 +132,7 @@ class Pipeline:
         with self._under_way.place():
             self.identify(ctx)
             route = await self.receive(ctx, client)
+            await self.recall(ctx, route)
             await self.classify(ctx)
             self.choose(ctx, route)
             return ctx.decided
@@ -169,6 +174,13 @@ class Pipeline:
         ctx.stopwatch.lap(Stage.CACHE)
         return entry
 
+    async def recall(self, ctx: RequestContext, route: Route, entry: Entry | None = None) -> None:
+        """Recall the conversation. An answer found costs nothing: whoever has one need not know where it was held."""
+        if route.session is None or entry is not None or ctx.operation is not Operation.CHAT:
+            return
+        ctx.recall = await self.parts.sessions.recall(ctx, route.session)
+        ctx.stopwatch.lap(Stage.CACHE)
+
     async def classify(self, ctx: RequestContext) -> None:
         """Judge how hard the request is. Fails open: without a judgement the policy goes to the strong side."""
         if ctx.router is None or ctx.wishes.tier is not None or ctx.judgement is not None:
@@ -182,12 +194,14 @@ class Pipeline:
     def choose(self, ctx: RequestContext, route: Route) -> None:
         """Choose the model: candidates first, then the policy among them."""
         candidates = find_candidates(route.ladder, self.parts.models, ctx.asked, ctx.prompt_tokens)
-        choice = route.policy.choose(route.ladder, Facts(ctx.judgement, ctx.wishes))
+        choice = route.policy.choose(route.ladder, Facts(ctx.judgement, ctx.wishes, candidates, ctx.recall))
         if ctx.wishes.tier is not None and not route.ladder.is_pinned:
             choice = forced_choice(route.ladder, ctx.wishes.tier, choice.threshold)
         choice = settle_choice(choice, candidates)
         escalation = find_escalation(route.cascade, choice, candidates, ctx, self.parts.models)
-        ctx.decision = Decision(choice.model, choice.reason, choice.threshold, candidates, escalation)
+        ctx.decision = Decision(
+            choice.model, choice.reason, choice.threshold, candidates, escalation=escalation, rent_usd=choice.rent_usd
+        )
         ctx.reason = choice.reason
         ctx.stopwatch.lap(Stage.GATEWAY)
 
@@ -319,6 +333,7 @@ class Pipeline:
         """Let go of upstreams and of what has not been stored; nothing may be in flight any more."""
         await self.parts.flights.close()
         await self.parts.dispatcher.close()
+        await self.parts.sessions.close()
         if self.parts.feedback is not None:
             await self.parts.feedback.close()
 

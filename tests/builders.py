@@ -10,6 +10,7 @@ from gateway.backends.backend import Call
 from gateway.core.context import Caller, Candidate, Decision, Ladder, Reason, RequestContext, Wishes
 from gateway.core.judgement import Judgement
 from gateway.core.reply import Reply
+from gateway.core.session import Held, Recall, Session
 from gateway.routing.abilities import fill_abilities, find_steps
 from gateway.routing.policies import Facts
 from gateway.schema.request import Operation, Request, decode_request
@@ -138,3 +139,18 @@ async def raised_by(work: Awaitable[Any]) -> BaseException | None:
     except BaseException as exc:
         return exc
     return None
+
+
+def held(prompt_tokens: int = 8_900, completion_tokens: int = 100, at_s: float = 100.0, **more: Any) -> Held:
+    """What an upstream has read: a system prompt of 8,000 tokens and a user's turn of 900, unless told otherwise."""
+    known = {"estimated_tokens": prompt_tokens, "lengths": (32_000, 3_600), **more}
+    return Held(at_s=at_s, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, **known)
+
+
+def recall(
+    model: str = "large", *, rent_usd: float = 0.0, others: dict[str, Held] | None = None, **more: Any
+) -> Recall:
+    """The next turn of a conversation that `model` answered a minute ago: 10,000 tokens, of which it has read 9,000."""
+    found = {model: more.pop("held", held()), **(others or {})}
+    turn = {"now_s": 160.0, "lengths": (32_000, 3_600, 400, 4_000), "estimated_tokens": 10_000, **more}
+    return Recall(Session("key", model, rent_usd, found), **turn)

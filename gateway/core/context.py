@@ -8,6 +8,7 @@ import msgspec
 from gateway.core.clock import Stage, Stopwatch
 from gateway.core.errors import InternalError, PosternError
 from gateway.core.judgement import Judgement
+from gateway.core.session import Recall
 from gateway.schema.request import Operation, Request
 
 
@@ -109,13 +110,18 @@ class Candidate(msgspec.Struct, frozen=True):
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """What was chosen, and why. `escalation`: the stronger model that is asked where the chosen one is unsure."""
+    """What was chosen, and why.
+
+    `escalation`: the stronger model that is asked where the chosen one is unsure. `rent_usd`: what keeping a
+    conversation's model costs more than the one asked for.
+    """
 
     model: str
     reason: Reason
     threshold: float | None
     candidates: tuple[Candidate, ...]
     escalation: str | None = None
+    rent_usd: float = 0.0
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
@@ -177,6 +183,7 @@ class RequestContext:
     cache_key: str | None = None
     cache_outcome: CacheOutcome = CacheOutcome.BYPASS
     judgement: Judgement | None = None
+    recall: Recall | None = None
     router: str | None = None
     decision: Decision | None = None
     model: str | None = None

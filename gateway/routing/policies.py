@@ -7,21 +7,31 @@ import msgspec
 
 from gateway.core.context import Candidate, Ladder, Reason, Tier, Wishes
 from gateway.core.judgement import Judgement
+from gateway.core.session import Recall
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """What a policy would have, were every model able to serve."""
+    """What a policy would have, were every model able to serve.
+
+    `rent_usd`: what keeping a conversation's model costs more than the model that the score asks for.
+    """
 
     model: str
     reason: Reason
     threshold: float | None = None
+    rent_usd: float = 0.0
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What a policy may know of a request. `judgement` is None when no classifier could judge."""
+    """What a policy may know of a request.
+
+    `judgement` is None when no classifier could judge, `recall` where the route does not remember conversations.
+    """
 
     judgement: Judgement | None
     wishes: Wishes
+    candidates: tuple[Candidate, ...] = ()
+    recall: Recall | None = None
 
 
 class Policy(Protocol):

@@ -8,18 +8,19 @@ from gateway.core.context import Ladder, RequestContext
 from gateway.core.errors import ModelNotFoundError
 from gateway.routing.abilities import fill_abilities, find_steps
 from gateway.routing.policies import ComplexityPolicy, PinnedPolicy, Policy
+from gateway.routing.session import SessionPolicy
 from gateway.routing.trials import Mode, Trials, build_trials, point_of
 from gateway.schema.request import Operation
 from gateway.settings.models import Capability, ModelSettings
 from gateway.settings.root import Settings
-from gateway.settings.routes import CascadeSettings, PolicyKind, RouteSettings
+from gateway.settings.routes import CascadeSettings, PolicyKind, RouteSettings, SessionSettings
 
 
 class Route(msgspec.Struct, frozen=True):
     """What stands behind a name: its ladder, how to choose, and what to do when the choice fails.
 
     `fleet` changes whenever one of its models comes to mean another server or another model there. `cascade` says when
-    a weaker model's answer goes on; None: always.
+    a weaker model's answer goes on; None: always. `session`: how conversations are remembered; None: not at all.
     """
 
     ladder: Ladder
@@ -29,6 +30,7 @@ class Route(msgspec.Struct, frozen=True):
     fallback: tuple[str, ...] = ()
     max_attempts: int = 3
     cascade: CascadeSettings | None = None
+    session: SessionSettings | None = None
     trials: Trials | None = None
 
     def pick_router(self, ctx: RequestContext) -> str | None:
@@ -86,6 +88,7 @@ def _route(name: str, route: RouteSettings, settings: Settings) -> Route:
         max_attempts=route.max_attempts,
         cascade=route.policy.cascade if PolicyKind.CASCADE in route.policy.kinds else None,
         trials=build_trials(route.policy.routers),
+        session=route.policy.session if PolicyKind.SESSION in route.policy.kinds else None,
     )
 
 
@@ -106,7 +109,11 @@ def build_ladder(name: str, route: RouteSettings, models: Mapping[str, ModelSett
     return Ladder(name, route.models, abilities=abilities, steps=find_steps(abilities))
 
 
-WRAPPERS: Mapping[PolicyKind, Callable[[Policy, RouteSettings, Mapping[str, ModelSettings]], Policy]] = {}
+WRAPPERS: Mapping[PolicyKind, Callable[[Policy, RouteSettings, Mapping[str, ModelSettings]], Policy]] = {
+    PolicyKind.SESSION: lambda inner, route, models: SessionPolicy(
+        inner, {name: models[name].price for name in route.models}, route.policy.session.margin
+    ),
+}
 """The policies that rule before another: what wraps the one that would decide, the innermost first."""
 
 

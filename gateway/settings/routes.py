@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Meta
 
 Share = Annotated[float, Meta(ge=0, le=1)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 
 
 class PolicyKind(StrEnum):
@@ -77,6 +78,33 @@ class TrialSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = False
 
 
+class SessionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When a conversation keeps its model for the sake of the upstream's prompt cache. Prices are the models' own."""
+
+    cache_ttl_s: Annotated[
+        Seconds,
+        Meta(
+            description="Seconds an upstream keeps a prompt cache that nobody reads. Default 300: providers tell 5 to "
+            "10 minutes."
+        ),
+    ] = 300.0
+    min_tokens: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Prompt tokens under which upstreams cache nothing. Default 1024: what providers tell. With "
+            "less, nothing is remembered.",
+        ),
+    ] = 1024
+    margin: Annotated[
+        Share,
+        Meta(
+            description="How far the score may lie over the cut while a weaker model keeps the conversation. Default "
+            "0.02: less than a score can tell. 0: a weaker model is never kept."
+        ),
+    ] = 0.02
+
+
 class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`complexity`: `score >= threshold` goes to the strongest model. `pinned`: always `model`.
 
@@ -117,6 +145,10 @@ class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     strong_share: Annotated[
         Share | None, Meta(description="Not available yet: leave null. null: `threshold` stands as it is.")
     ] = None
+    session: Annotated[
+        SessionSettings,
+        Meta(description="`session` only: when a conversation keeps its model. Default: 5 minutes, a margin of 0.02."),
+    ] = SessionSettings()
 
     @property
     def kinds(self) -> tuple[PolicyKind, ...]:

@@ -21,6 +21,6 @@ FIELDS: Mapping[type[msgspec.Struct], frozenset[str]] = {
 
 VALUES: Mapping[object, frozenset[str]] = {
     BackendKind: frozenset({"triton", "onnx"}),
-    PolicyKind: frozenset({"domain", "private", "session"}),
+    PolicyKind: frozenset({"domain", "private"}),
 }
 """Choices of an enum, with or without a member."""

@@ -9,6 +9,7 @@ from gateway.auth.keys import KeyRing
 from gateway.backends.resilience import Dispatcher, Replicas
 from gateway.cache.exact import ExactCache
 from gateway.cache.flights import Flights
+from gateway.cache.sessions import Sessions
 from gateway.core.context import CacheOutcome, Phase, Reason, Tier, Usage, Wishes
 from gateway.core.errors import InternalError, InvalidJsonError, UpstreamInterruptedError, UpstreamUnavailableError
 from gateway.core.judgement import Judgement
@@ -16,13 +17,13 @@ from gateway.limits.in_flight import InFlight
 from gateway.pipeline import Parts, Pipeline
 from gateway.routing.routes import build_routes
 from gateway.settings.root import Settings
-from gateway.settings.routes import PolicySettings, RouteSettings
+from gateway.settings.routes import PolicyKind, PolicySettings, RouteSettings
 from gateway.settings.service import ExactCacheSettings, KeysSettings
 from gateway.stores.memory import MemoryStore
 from gateway.stores.store import StoreUnavailableError
 from tests.builders import STREAM, body, chunk, context, model, price, raised_by, reply, request, usage_chunk
 
-VERBS = ("identify", "receive", "admit", "lookup", "classify", "choose", "dispatch", "relay", "settle")
+VERBS = ("identify", "receive", "admit", "lookup", "recall", "classify", "choose", "dispatch", "relay", "settle")
 USAGE = usage_chunk(prompt_tokens=100, completion_tokens=50)
 BILLED_STREAM = STREAM.removesuffix(b"data: [DONE]\n\n") + USAGE + b"data: [DONE]\n\n"
 MODELS = {"small": model(price=price(1.0, 2.0)), "large": model(price=price(10.0, 20.0))}
@@ -55,16 +56,19 @@ class TracedPipeline(Pipeline):
 class House:
     """A pipeline of fakes. At each of its awaits it can be told to stop for good or to fail."""
 
-    def __init__(self, *, score=0.1, has_cache=False, keys=None, limit=5, fallback=()):
+    def __init__(self, *, score=0.1, has_cache=False, keys=None, limit=5, fallback=(), kind=PolicyKind.COMPLEXITY):
         self.score, self.answer, self.judged = score, body(), 0
         self.stop_at = self.fail_at = self.fault = None
         self.reached = asyncio.Event()
+        self.looked_up = []
         self.told, self.records, self.fail_open, self.tracked, self.sent, self.asked = [], [], [], [], [], []
         self.closed_replies = 0
         store = self._store(MemoryStore(10))
         cache = ExactCache(store, ExactCacheSettings(), lambda: self.fail_open.append("cache"))
         replicas = {name: Replicas([self._backend(name)], self.tracked.append) for name in MODELS}
-        route = RouteSettings(models=("small", "large"), policy=PolicySettings(threshold=0.5), fallback=fallback)
+        route = RouteSettings(
+            models=("small", "large"), policy=PolicySettings(kind=kind, threshold=0.5), fallback=fallback
+        )
         self.parts = Parts(
             models=MODELS,
             routes=build_routes(Settings(models=MODELS, routes={"auto": route})),
@@ -74,6 +78,7 @@ class House:
             dispatcher=Dispatcher(replicas, dict.fromkeys(MODELS, 10.0), lambda *_: None),
             flights=Flights(),
             cache=cache if has_cache else None,
+            sessions=Sessions(store, {}, lambda: self.fail_open.append("session")),
             record=self.records.append,
             count_fail_open=self.fail_open.append,
         )
@@ -90,6 +95,7 @@ class House:
 
     def _store(self, inner):
         async def get(key):
+            self.looked_up.append(key)
             await self.at("store.get")
             return await inner.get(key)
 
@@ -418,8 +424,40 @@ async def test_judging_alone_asks_no_upstream_and_takes_no_place():
     ctx = context()
     decision = await house.pipeline.judge(ctx, house.client())
     assert (decision.model, decision.reason) == ("large", Reason.SCORE)
-    assert house.told == ["identify", "receive", "classify", "choose"]
+    assert house.told == ["identify", "receive", "recall", "classify", "choose"]
     assert (house.asked, house.records) == ([], [])
+
+
+TALK = [{"role": role, "content": "word " * 1_000} for role in ("user", "assistant", "user")]
+
+
+@pytest.mark.parametrize("has_cache", [True, False])
+async def test_a_route_that_keeps_no_conversations_looks_none_up(has_cache):
+    house = House(has_cache=has_cache)
+    ctx = await house.walk(messages=TALK)
+    assert ctx.recall is None
+    assert len(house.looked_up) == has_cache
+
+
+async def test_a_route_that_does_looks_one_up_before_it_chooses():
+    house = House(kind=PolicyKind.SESSION)
+    ctx = await house.walk(messages=TALK)
+    assert house.looked_up == [f"session:{ctx.recall.session.key}"]
+    assert (ctx.model, ctx.reason, ctx.recall.session.model) == ("small", Reason.SCORE, "")
+
+
+async def test_where_an_answer_is_found_nobody_asks_for_the_conversation():
+    house = House(kind=PolicyKind.SESSION, has_cache=True)
+    first, second = [await house.walk(messages=TALK) for _ in range(2)]
+    assert (first.recall is None, second.recall, second.cache_outcome) == (False, None, CacheOutcome.HIT)
+    assert len(house.looked_up) == 3
+
+
+async def test_a_conversation_whose_store_is_away_is_nobodys_and_counted():
+    house = House(kind=PolicyKind.SESSION)
+    house.fail_at, house.fault = "store.get", StoreUnavailableError("away")
+    ctx = await house.walk(messages=TALK)
+    assert (ctx.outcome, ctx.model, house.fail_open) == ("ok", "small", ["session"])
 
 
 async def test_a_refusal_at_the_door_is_told_and_settled():
