@@ -3,7 +3,7 @@
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -47,14 +47,23 @@ def say(line: str) -> None:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file whole or not at all: an interruption leaves the old one as it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    partial = Path(name)
+    write_folder(path.parent, {path.name: data})
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files beside their places first, then move each into place, in order."""
+    folder.mkdir(parents=True, exist_ok=True)
+    partial: dict[str, Path] = {}
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        partial.chmod(0o644)
-        partial.replace(path)
+        for name, data in files.items():
+            handle, made = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
+            partial[name] = Path(made)
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            partial[name].chmod(0o644)
+        for name, path in partial.items():
+            path.replace(folder / name)
     except BaseException:
-        partial.unlink(missing_ok=True)
+        for path in partial.values():
+            path.unlink(missing_ok=True)
         raise

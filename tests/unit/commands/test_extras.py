@@ -28,7 +28,7 @@ def test_the_installation_names_each_training_command():
     assert set(found) == set(extras.TRAINING)
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "calibrate"])
+@pytest.mark.parametrize("name", extras.TRAINING)
 def test_each_shows_its_own_help_with_examples(name):
     found = run(name, "--help")
     assert found.exit_code == 0, found.output

@@ -1,0 +1,208 @@
+"""Fits a residual on top of a router's score to a few hundred labels of one's own pair of models. Pure: arrays only.
+
+The rank is a ridge regression of the gap (strong less weak) on the router's own logit, which is not shrunk, and on its
+representation of the prompt, which is: with nothing learned, the order is the router's own. The strength is chosen
+inside the training labels by their leave-one-out error. Whether the result is better is asked of folds that neither
+fit nor strength has seen; where it is not, the router stays as it is. A rising curve, fitted on those folds, turns the
+rank into the win rate.
+"""
+
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize  # type: ignore[import-untyped]  # no stubs; it comes with scikit-learn
+
+from router_models.evaluate import MIN_GAP, Floats, NoGapError, apgr
+
+MIN_LABELS: Final = 100
+FOLDS: Final = 5
+STRENGTHS: Final = tuple(10.0 ** (quarter / 4) for quarter in range(4, 25))
+# A prompt unlike all labelled ones may not be sent anywhere by extrapolation.
+CLIP: Final = 3.0
+# The residual must be better in this share of bootstrap draws over held-out labels, or the router stays as it is.
+SURE: Final = 0.8
+ROUNDS: Final = 400
+SURE_SCORE: Final = 1e-6
+
+Rows = NDArray[np.int64]
+
+
+class FewLabelsError(Exception):
+    """The labels can't teach a residual. The message says what would."""
+
+
+class Residual(msgspec.Struct, frozen=True):
+    """score = sigmoid(offset + slope * logit + clip((representation - mean) / scale) @ weights)."""
+
+    offset: float
+    slope: float
+    mean: Floats
+    scale: Floats
+    weights: Floats
+
+    def apply(self, score: Floats, representation: Floats) -> Floats:
+        """Return the adapted scores."""
+        return _sigmoid(self.offset + self.slope * logit(score) + self.push(representation))
+
+    def push(self, representation: Floats) -> Floats:
+        """Return what the representation adds to the logit."""
+        standard = np.clip((representation - self.mean) / self.scale, -CLIP, CLIP)
+        return np.asarray(standard @ self.weights)
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One point of the learning curve: the mean APGR on labels not fitted."""
+
+    labels: int
+    adapted: float
+    shipped: float
+
+
+class Adaptation(msgspec.Struct, frozen=True):
+    """What came of it. `residual` is None where the shipped router stays; APGRs are on held-out folds."""
+
+    residual: Residual | None
+    labels: int
+    shipped: float
+    adapted: float
+    difference: tuple[float, float]
+    sure: float
+    strength: float
+    curve: tuple[Step, ...]
+
+
+class Labelled(msgspec.Struct, frozen=True):
+    """The labels as arrays: the router's score and representation, and what each prompt's answers were worth."""
+
+    score: Floats
+    representation: Floats
+    gap: Floats
+    win: Floats
+
+    def rows(self, rows: Rows) -> "Labelled":
+        """Return some of them."""
+        return Labelled(self.score[rows], self.representation[rows], self.gap[rows], self.win[rows])
+
+
+def logit(score: Floats) -> Floats:
+    """Return the logit of a score, kept finite."""
+    inside = np.clip(score, SURE_SCORE, 1 - SURE_SCORE)
+    return np.asarray(np.log(inside) - np.log1p(-inside))
+
+
+def _sigmoid(value: Floats) -> Floats:
+    return np.asarray(1.0 / (1.0 + np.exp(-value)))
+
+
+def adapt(labels: Labelled, rng: np.random.Generator) -> Adaptation:
+    """Fit, cross-validate, decide. Raises FewLabelsError where there are too few labels, or nothing to route for."""
+    count = len(labels.gap)
+    if count < MIN_LABELS:
+        raise FewLabelsError(f"{count} labels; a residual needs {MIN_LABELS} at least, some hundreds are better")
+    if labels.gap.mean() < MIN_GAP:
+        raise FewLabelsError(
+            f"on these labels strong is better than weak by {labels.gap.mean():.3f}: there is nothing to route for; "
+            "check which model is --weak and which is --strong"
+        )
+    held_out = rank_held_out(labels, rng)
+    shipped, adapted = apgr(labels.score, labels.gap), apgr(held_out, labels.gap)
+    drawn = _differences(labels, held_out, rng)
+    sure = float(np.mean(drawn > 0))
+    strength, fitted = _fit(labels)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    is_better = adapted > shipped and sure >= SURE
+    return Adaptation(
+        residual=_calibrated(fitted, held_out, labels.win) if is_better else None,
+        labels=count, shipped=shipped, adapted=adapted, difference=(float(low), float(high)), sure=sure,
+        strength=strength, curve=learning_curve(labels, rng),
+    )  # fmt: skip
+
+
+def rank_held_out(labels: Labelled, rng: np.random.Generator) -> Floats:
+    """Rank each label by a residual that saw nothing of its fold."""
+    fold = rng.permutation(len(labels.gap)) % FOLDS
+    rank = np.zeros(len(labels.gap))
+    for held in range(FOLDS):
+        seen, unseen = np.flatnonzero(fold != held), np.flatnonzero(fold == held)
+        _, fitted = _fit(labels.rows(seen))
+        rank[unseen] = _rank(fitted, labels.rows(unseen))
+    return rank
+
+
+def _rank(fitted: Residual, labels: Labelled) -> Floats:
+    return fitted.offset + fitted.slope * logit(labels.score) + fitted.push(labels.representation)
+
+
+def _fit(labels: Labelled) -> tuple[float, Residual]:
+    """Return the strength with the least leave-one-out error, and the rank fitted with it."""
+    mean = labels.representation.mean(axis=0)
+    scale = labels.representation.std(axis=0)
+    scale = np.where(scale > 1e-9, scale, np.inf)  # what never varies says nothing: its part is 0
+    standard = np.clip((labels.representation - mean) / scale, -CLIP, CLIP)
+    free = np.column_stack([np.ones(len(labels.gap)), logit(labels.score)])
+    base, _ = np.linalg.qr(free)
+    # The unshrunk part is taken out first; what is left is a plain ridge, by one decomposition for all strengths.
+    left, gap = standard - base @ (base.T @ standard), labels.gap - base @ (base.T @ labels.gap)
+    u, s, vt = np.linalg.svd(left, full_matrices=False)
+    projected, own = u.T @ gap, (base**2).sum(axis=1)
+
+    def leave_one_out(strength: float) -> float:
+        shrink = s**2 / (s**2 + strength)
+        error = gap - u @ (shrink * projected)
+        leverage = np.minimum(own + (u**2) @ shrink, 1 - 1e-6)
+        return float(np.mean((error / (1 - leverage)) ** 2))
+
+    strength = min(STRENGTHS, key=leave_one_out)
+    weights = vt.T @ (s / (s**2 + strength) * projected)
+    offset, slope = np.linalg.lstsq(free, labels.gap - standard @ weights, rcond=None)[0]
+    return strength, Residual(float(offset), float(slope), mean, scale, weights)
+
+
+def _differences(labels: Labelled, held_out: Floats, rng: np.random.Generator) -> Floats:
+    drawn = []
+    for _ in range(ROUNDS):
+        rows = rng.integers(0, len(labels.gap), len(labels.gap))
+        try:
+            drawn.append(apgr(held_out[rows], labels.gap[rows]) - apgr(labels.score[rows], labels.gap[rows]))
+        except NoGapError:
+            continue  # a draw without a gap has no APGR
+    return np.array(drawn or [0.0])
+
+
+def _calibrated(fitted: Residual, held_out: Floats, win: Floats) -> Residual:
+    """Turn the rank into the win rate: sigmoid(a + b * rank), b > 0, fitted on ranks of held-out folds."""
+    spread = float(held_out.std()) or 1.0
+
+    def loss(parameters: Floats) -> float:
+        value = parameters[0] + parameters[1] * held_out / spread
+        return float(np.mean(np.logaddexp(0.0, value) - win * value))
+
+    start = np.array([float(logit(np.array([win.mean()]))[0]), 0.5])
+    shift, rise = minimize(loss, start, bounds=[(None, None), (1e-3, None)], method="L-BFGS-B").x
+    rise /= spread
+    return Residual(
+        float(shift + rise * fitted.offset), float(rise * fitted.slope), fitted.mean, fitted.scale,
+        rise * fitted.weights,
+    )  # fmt: skip
+
+
+def learning_curve(labels: Labelled, rng: np.random.Generator, draws: int = 5) -> tuple[Step, ...]:
+    """Return APGRs on the labels left over when fewer are fitted: what more labels bring."""
+    count = len(labels.gap)
+    steps = []
+    for size in (size for size in (100, 200, 400, 800, 1600, 3200) if size <= 0.8 * count):
+        figures = []
+        for _ in range(draws):
+            order = rng.permutation(count)
+            rest = labels.rows(order[size:])
+            _, fitted = _fit(labels.rows(order[:size]))
+            try:
+                figures.append((apgr(_rank(fitted, rest), rest.gap), apgr(rest.score, rest.gap)))
+            except NoGapError:
+                continue  # too few are left to show a gap
+        if figures:
+            adapted, shipped = np.mean(figures, axis=0)
+            steps.append(Step(size, float(adapted), float(shipped)))
+    return tuple(steps)
