@@ -152,8 +152,9 @@ def explain(config: Path | None, route: str | None, as_json: bool, prompt: str) 
 def _tell(told: Explanation) -> str:
     score = "none" if told.score is None else f"{told.score:.3f}"
     threshold = "none" if told.threshold is None else f"{told.threshold:g}"
+    unsure = f"; if it begins unsure: {told.escalation}" if told.escalation else ""
     lines = [
-        f"{told.route} -> {told.model} ({told.tier}), because: {told.reason}",
+        f"{told.route} -> {told.model} ({told.tier}), because: {told.reason}{unsure}",
         f"score {score}, threshold {threshold}, router {told.router or 'none'}",
         f"about {told.prompt_tokens} prompt tokens; costs assume {told.completion_tokens} in the answer",
         *(

@@ -86,6 +86,13 @@ def test_an_explanation_tells_the_model_the_reason_and_every_candidate(config):
     assert [line.split()[:2] for line in candidates] == [["weak", "small"], ["strong", "large"]]
 
 
+def test_an_explanation_names_the_model_that_would_be_asked_of_an_unsure_one(config):
+    fleet = "models:\n  a: {backend: simulated, capabilities: [logprobs]}\n  b: {backend: simulated}\n"
+    path = write(config, fleet + "routes:\n  auto: {models: [a, b], policy: {kind: cascade, threshold: 1.0}}\n")
+    first = run("explain", "--config", path, EASY).stdout.splitlines()[0]
+    assert first == "auto -> a (weak), because: score; if it begins unsure: b"
+
+
 def test_an_explanation_as_json_holds_the_same_and_its_costs_add_up(config):
     told = json.loads(run("explain", "--config", config, "--json", EASY).stdout)
     assert (told["route"], told["threshold"], told["router"]) == ("auto", 0.4, "default")
