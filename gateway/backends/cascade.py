@@ -79,6 +79,9 @@ class _Cascade:
         if reply.trial is not None:
             return reply
         held = Held(reply, self._escalation.rule.tokens)
+        if self._attempts >= self._errand.max_attempts:
+            # Replicas that failed have used them up: a doubt would be in vain.
+            return self._let_go(reply, held, None)
         try:
             await held.read(self._escalation.rule.wait_s)
         except UpstreamError as exc:
@@ -95,7 +98,7 @@ class _Cascade:
     async def _begin(self) -> Reply:
         """Ask the chosen model for its answer with log probabilities; a reply with a trial is past judging."""
         errand = self._errand
-        reserved = max(1, len(errand.plan) - 1)
+        reserved = len(errand.plan) - 1
         request = errand.request if self._is_asked_by_client else _with_logprobs(errand.request)
         try:
             return await self._open(errand.plan[:1], max(1, errand.max_attempts - reserved), request)
@@ -116,6 +119,9 @@ class _Cascade:
             stronger = await self._open(self._escalation.plan, self._attempts_left, self._errand.request)
             stronger.trial = Trial(confidence, has_passed=False, charge=charge)
             return stronger
+        return self._let_go(reply, held, confidence)
+
+    def _let_go(self, reply: Reply, held: Held, confidence: float | None) -> Reply:
         if confidence is None:
             self._escalation.count_fail_open()
         reply.blocks = held.release(strips=not self._is_asked_by_client)

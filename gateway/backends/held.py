@@ -60,7 +60,7 @@ class Held:
         return self._stream(_strip_block if strips else _keep)
 
     async def _whole(self, shape: Callable[[bytes], bytes]) -> AsyncIterator[bytes]:
-        yield shape(self._blocks[0])
+        yield shape(b"".join([*self._blocks, *[block async for block in self._source]]))
 
     async def _stream(self, shape: Callable[[bytes], bytes]) -> AsyncIterator[bytes]:
         held, self._blocks = b"".join(self._blocks), []

@@ -71,11 +71,14 @@ class Model:
 class House:
     """A weak and a strong model, and another that is a fallback."""
 
-    def __init__(self, weak, strong=None, other=None, total_s=5.0, max_attempts=3, fallback=()):
+    def __init__(self, weak, strong=None, other=None, total_s=5.0, max_attempts=3, fallback=(), weak_replicas_down=0):
         scripts = {"weak": weak, "strong": strong or [body()], "other": other or [body()]}
         self.models = {name: Model(name, script) for name, script in scripts.items()}
         self.tracked, self.charged, self.fail_open = [], [], 0
+        down = [Model("weak", [UpstreamUnavailableError("down")]) for _ in range(weak_replicas_down)]
+        self.down = [one.calls for one in down]
         replicas = {name: Replicas([one], self.tracked.append) for name, one in self.models.items()}
+        replicas["weak"] = Replicas([self.models["weak"], *down], self.tracked.append)
         self.dispatcher = Dispatcher(replicas, dict.fromkeys(self.models, total_s), lambda *_: None)
         self.plan = ["weak", *(name for name in fallback if name != "weak")]
         self.stronger = ["strong", *(name for name in fallback if name != "strong")]
@@ -276,9 +279,26 @@ async def test_attempts_are_bounded_over_all_calls():
     house = House([body(UNSURE)], [away], [away], max_attempts=2, fallback=["other"])
     failure = await raised_by(house.open())
     assert (failure.attempts, house.asked) == (2, {"weak": 1, "strong": 1})
-    house = House([BROKEN], max_attempts=1, fallback=["other"])
-    assert (await raised_by(house.open(stream=True))).attempts == 1
+    house = House([away], max_attempts=1, fallback=["other"])
+    assert (await raised_by(house.open())).attempts == 1
     assert house.asked == {"weak": 1}
+
+
+@pytest.mark.parametrize("is_streaming", [True, False])
+async def test_replicas_that_failed_leave_no_attempt_to_a_doubt_so_there_is_none(is_streaming):
+    house = House([stream(UNSURE, UNSURE) if is_streaming else body(UNSURE)], weak_replicas_down=2)
+    answer = await house.open(stream=is_streaming)
+    assert (answer.model, answer.attempts, answer.trial, house.fail_open) == ("weak", 3, Trial(), 1)
+    assert await collect(answer) == (chunk() * 2 + DONE if is_streaming else body())
+    house.assert_nothing_is_left()
+
+
+async def test_one_replica_that_failed_leaves_one():
+    house = House([body(UNSURE)], weak_replicas_down=1)
+    assert (await house.open()).trial.has_passed is False
+    house = House([body(UNSURE)], weak_replicas_down=2, fallback=["other"])
+    answer = await house.open()
+    assert (answer.model, answer.attempts, answer.is_fallback) == ("other", 3, True), "each fallback keeps its own"
 
 
 async def test_when_the_stronger_model_fails_its_fallback_is_asked_plainly():
