@@ -216,12 +216,12 @@ class Pipeline:
         except PosternError as error:
             ctx.attempts = error.attempts
             raise
-        ctx.attempts, ctx.trial = reply.attempts, reply.trial
-        if reply.trial is not None:
-            ctx.charge = reply.trial.charge
+        ctx.attempts, ctx.verdict = reply.attempts, reply.verdict
+        if reply.verdict is not None:
+            ctx.charge = reply.verdict.charge
         if reply.is_fallback:
             ctx.reason = Reason.FALLBACK
-        elif reply.trial is not None and not reply.trial.has_passed:
+        elif reply.verdict is not None and not reply.verdict.has_passed:
             ctx.reason = Reason.ESCALATED
         return reply
 

@@ -15,7 +15,7 @@ import msgspec
 from gateway.backends.backend import Call
 from gateway.backends.held import Held
 from gateway.backends.resilience import Dispatcher
-from gateway.core.context import Charge, Trial
+from gateway.core.context import Charge, Verdict
 from gateway.core.errors import PosternError, UpstreamError, UpstreamRejectionError
 from gateway.core.reply import Reply, Spent
 from gateway.schema.request import Request
@@ -76,7 +76,7 @@ class _Cascade:
             reply = await self._begin()
         except UpstreamError as exc:
             return await self._fall_back(exc)
-        if reply.trial is not None:
+        if reply.verdict is not None:
             return reply
         held = Held(reply, self._escalation.rule.tokens)
         if self._attempts >= self._errand.max_attempts:
@@ -88,7 +88,7 @@ class _Cascade:
             # Nobody has seen a byte of it, so it is as if it had failed before the first.
             charge = await self._give_up(held)
             reply = await self._fall_back(exc)
-            reply.trial = Trial(None, has_passed=False, charge=charge)
+            reply.verdict = Verdict(None, has_passed=False, charge=charge)
             return reply
         except BaseException:
             await self._give_up(held)
@@ -96,7 +96,7 @@ class _Cascade:
         return await self._decide(reply, held)
 
     async def _begin(self) -> Reply:
-        """Ask the chosen model for its answer with log probabilities; a reply with a trial is past judging."""
+        """Ask the chosen model for its answer with log probabilities; a reply with a verdict is past judging."""
         errand = self._errand
         reserved = len(errand.plan) - 1
         request = errand.request if self._is_asked_by_client else _with_logprobs(errand.request)
@@ -108,7 +108,7 @@ class _Cascade:
         # Perhaps what it refused is what we have added: then the client must not suffer for it.
         reply = await self._open(errand.plan[:1], max(1, self._attempts_left - reserved), errand.request)
         self._escalation.count_fail_open()
-        reply.trial = Trial(None)
+        reply.verdict = Verdict(None)
         return reply
 
     async def _decide(self, reply: Reply, held: Held) -> Reply:
@@ -117,7 +117,7 @@ class _Cascade:
         if confidence is not None and confidence < rule.min_confidence:
             charge = await self._give_up(held)
             stronger = await self._open(self._escalation.plan, self._attempts_left, self._errand.request)
-            stronger.trial = Trial(confidence, has_passed=False, charge=charge)
+            stronger.verdict = Verdict(confidence, has_passed=False, charge=charge)
             return stronger
         return self._let_go(reply, held, confidence)
 
@@ -126,7 +126,7 @@ class _Cascade:
             self._escalation.count_fail_open()
         reply.blocks = held.release(strips=not self._is_asked_by_client)
         reply.close = held.close
-        reply.trial = Trial(confidence)
+        reply.verdict = Verdict(confidence)
         return reply
 
     async def _give_up(self, held: Held) -> Charge:

@@ -70,7 +70,7 @@ class ExactCache:
         """Store a reply's whole answer; one that is cut short, failed or too large is left out."""
         if len(body) > self._settings.max_entry_bytes or not is_whole(body, is_streaming=reply.is_streaming):
             return
-        has_passed = reply.trial is not None and reply.trial.has_passed
+        has_passed = reply.verdict is not None and reply.verdict.has_passed
         entry = Entry(key, reply.model, judgement, reply.is_streaming, self._wall_clock(), body, has_passed)
         try:
             await self._store.set(key, msgspec.msgpack.encode(entry), self._settings.ttl_s)

@@ -147,7 +147,7 @@ class _Flight:
             close=self._leave_once(rider),
             attempts=reply.attempts,
             is_fallback=reply.is_fallback,
-            trial=reply.trial,
+            verdict=reply.verdict,
             claim_bill=lambda: self._claim_bill(is_launcher=is_launcher),
         )
 

@@ -142,7 +142,7 @@ class Charge(msgspec.Struct, frozen=True, gc=False):
     energy_wh: float = 0.0
 
 
-class Trial(msgspec.Struct, frozen=True, gc=False):
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """How a weaker model's beginning was judged. `confidence` is None where it could not be told.
 
     `has_passed`: the answer went on. `charge`: of the one that did not.
@@ -189,7 +189,7 @@ class RequestContext:
     model: str | None = None
     reason: Reason | None = None
     attempts: int = 0
-    trial: Trial | None = None
+    verdict: Verdict | None = None
     charge: Charge | None = None
     usage: Usage | None = None
     bill: Bill | None = None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from gateway.core.context import Trial
+from gateway.core.context import Verdict
 
 
 @dataclass(slots=True)
@@ -23,7 +23,7 @@ class Reply:
     close: Callable[[], Awaitable[None]]
     attempts: int = 1
     is_fallback: bool = False
-    trial: Trial | None = None
+    verdict: Verdict | None = None
     claim_bill: Callable[[], bool] = lambda: True
     """Tell whether whoever calls pays for the upstream call: true once for a shared answer, never for a stored one."""
 

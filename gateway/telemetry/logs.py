@@ -81,7 +81,7 @@ def log_request(ctx: RequestContext) -> None:
         reason=ctx.reason,
         score=None if ctx.score is None else round(ctx.score, 4),
         threshold=ctx.decision.threshold if ctx.decision else None,
-        confidence=round(ctx.trial.confidence, 4) if ctx.trial and ctx.trial.confidence is not None else None,
+        confidence=round(ctx.verdict.confidence, 4) if ctx.verdict and ctx.verdict.confidence is not None else None,
         given_up=ctx.charge.model if ctx.charge else None,
         cache=ctx.cache_outcome,
         attempts=ctx.attempts,

@@ -118,8 +118,8 @@ class Metrics:
         if ctx.bill is not None:
             self._record_saving(ctx.bill, route)
             self._record_charge(ctx, ctx.bill.charge, route)
-        if ctx.trial is not None and ctx.trial.confidence is not None and ctx.is_own_call:
-            self.child(self.confidence, route).observe(ctx.trial.confidence)
+        if ctx.verdict is not None and ctx.verdict.confidence is not None and ctx.is_own_call:
+            self.child(self.confidence, route).observe(ctx.verdict.confidence)
 
     def _record_times(self, ctx: RequestContext, route: str, model: str, status: str) -> None:
         durations_s = ctx.stopwatch.durations_s

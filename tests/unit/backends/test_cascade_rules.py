@@ -9,7 +9,7 @@ import pytest
 from gateway.backends.cascade import Errand, Escalation, open_reply
 from gateway.backends.held import MAX_HELD_BYTES, Held
 from gateway.backends.resilience import Dispatcher, Replicas
-from gateway.core.context import Charge, Trial, Usage
+from gateway.core.context import Charge, Usage, Verdict
 from gateway.core.errors import (
     InternalError,
     UpstreamContextError,
@@ -112,14 +112,14 @@ async def test_without_an_escalation_it_is_a_plain_call():
     house = House([body(UNSURE)])
     answer = await open_reply(house.dispatcher, Errand(request(), "req-1", ["weak"], 3))
     assert await collect(answer) == body(UNSURE)
-    assert answer.trial is None
+    assert answer.verdict is None
     assert "logprobs" not in house.models["weak"].calls[0].request.fields
 
 
 async def test_a_sure_stream_goes_on_stripped_from_its_first_byte():
     house = House([stream(SURE, SURE, SURE, UNSURE)])
     answer = await house.open(stream=True)
-    assert (answer.model, answer.trial, answer.attempts) == ("weak", Trial(pytest.approx(0.9)), 1)
+    assert (answer.model, answer.verdict, answer.attempts) == ("weak", Verdict(pytest.approx(0.9)), 1)
     assert await collect(answer) == chunk() * 4 + DONE
     assert house.asked == {"weak": 1}
     house.assert_nothing_is_left()
@@ -127,14 +127,14 @@ async def test_a_sure_stream_goes_on_stripped_from_its_first_byte():
 
 async def test_the_confidence_at_the_bound_is_enough():
     answer = await House([body(SURE)]).open(CascadeSettings(min_confidence=math.exp(SURE)))
-    assert answer.trial.has_passed
+    assert answer.verdict.has_passed
 
 
 async def test_an_unsure_stream_is_closed_before_the_stronger_model_is_asked():
     house = House([stream(SURE, UNSURE, SURE, SURE)], [stream()])
     answer = await house.open(stream=True)
     assert (answer.model, answer.attempts, answer.is_fallback) == ("strong", 2, False)
-    assert answer.trial == Trial(pytest.approx(0.1), has_passed=False, charge=Charge("weak", Usage(1, 3)))
+    assert answer.verdict == Verdict(pytest.approx(0.1), has_passed=False, charge=Charge("weak", Usage(1, 3)))
     assert house.models["weak"].closed == 1
     assert house.charged[0].body == b"".join(stream(SURE, UNSURE, SURE)[:3])
     assert await collect(answer) == DONE
@@ -159,7 +159,7 @@ async def test_only_what_the_client_did_not_ask_for_is_taken_out(asks):
 async def test_a_model_that_falls_silent_is_judged_by_what_it_said():
     house = House([[chunk(SURE), None]])
     answer = await house.open(stream=True)
-    assert answer.trial == Trial(pytest.approx(0.9))
+    assert answer.verdict == Verdict(pytest.approx(0.9))
     assert await anext(answer.blocks) == chunk()
     await answer.close()
     house.assert_nothing_is_left()
@@ -239,7 +239,7 @@ async def test_what_breaks_off_while_it_is_held_gives_way_to_the_fallback_and_is
     house = House([BROKEN], other=[stream()], fallback=["other"])
     answer = await house.open(stream=True)
     assert (answer.model, answer.is_fallback, answer.attempts) == ("other", True, 2)
-    assert answer.trial == Trial(None, has_passed=False, charge=Charge("weak", Usage(1, 1)))
+    assert answer.verdict == Verdict(None, has_passed=False, charge=Charge("weak", Usage(1, 1)))
     assert await collect(answer) == DONE
     house.assert_nothing_is_left()
 
@@ -254,7 +254,7 @@ async def test_without_a_fallback_it_is_raised_with_its_attempts():
 async def test_a_model_that_can_not_begin_gives_way_to_the_fallback():
     house = House([UpstreamUnavailableError("away")], fallback=["other"])
     answer = await house.open()
-    assert (answer.model, answer.is_fallback, answer.attempts, answer.trial) == ("other", True, 2, None)
+    assert (answer.model, answer.is_fallback, answer.attempts, answer.verdict) == ("other", True, 2, None)
 
 
 async def test_so_does_one_whose_window_is_too_small():
@@ -288,14 +288,14 @@ async def test_attempts_are_bounded_over_all_calls():
 async def test_replicas_that_failed_leave_no_attempt_to_a_doubt_so_there_is_none(is_streaming):
     house = House([stream(UNSURE, UNSURE) if is_streaming else body(UNSURE)], weak_replicas_down=2)
     answer = await house.open(stream=is_streaming)
-    assert (answer.model, answer.attempts, answer.trial, house.fail_open) == ("weak", 3, Trial(), 1)
+    assert (answer.model, answer.attempts, answer.verdict, house.fail_open) == ("weak", 3, Verdict(), 1)
     assert await collect(answer) == (chunk() * 2 + DONE if is_streaming else body())
     house.assert_nothing_is_left()
 
 
 async def test_one_replica_that_failed_leaves_one():
     house = House([body(UNSURE)], weak_replicas_down=1)
-    assert (await house.open()).trial.has_passed is False
+    assert (await house.open()).verdict.has_passed is False
     house = House([body(UNSURE)], weak_replicas_down=2, fallback=["other"])
     answer = await house.open()
     assert (answer.model, answer.attempts, answer.is_fallback) == ("other", 3, True), "each fallback keeps its own"
@@ -305,7 +305,7 @@ async def test_when_the_stronger_model_fails_its_fallback_is_asked_plainly():
     house = House([body(UNSURE)], [UpstreamFailureError("away")], fallback=["strong", "weak"])
     answer = await house.open()
     assert (answer.model, answer.is_fallback, answer.attempts) == ("weak", True, 3)
-    assert not answer.trial.has_passed
+    assert not answer.verdict.has_passed
     assert [("logprobs" in call.request.fields) for call in house.models["weak"].calls] == [True, False]
 
 
@@ -315,7 +315,7 @@ REJECTED = UpstreamRejectionError("no logprobs here")
 async def test_a_server_that_refuses_log_probabilities_is_asked_without_and_goes_on_unjudged():
     house = House([REJECTED, body(UNSURE)])
     answer = await house.open()
-    assert (answer.model, answer.attempts, answer.trial, house.fail_open) == ("weak", 2, Trial(), 1)
+    assert (answer.model, answer.attempts, answer.verdict, house.fail_open) == ("weak", 2, Verdict(), 1)
     assert [("logprobs" in call.request.fields) for call in house.models["weak"].calls] == [True, False]
 
 
@@ -338,7 +338,7 @@ async def test_a_server_that_refuses_them_and_then_fails_gives_way_to_the_fallba
 async def test_what_tells_nothing_goes_on_and_is_counted(is_streaming):
     house = House([[chunk(), chunk(), DONE]] if is_streaming else [body()])
     answer = await house.open(stream=is_streaming)
-    assert (answer.trial, house.fail_open) == (Trial(), 1)
+    assert (answer.verdict, house.fail_open) == (Verdict(), 1)
     assert await collect(answer) == (chunk() * 2 + DONE if is_streaming else body())
 
 
@@ -374,6 +374,6 @@ async def test_a_time_that_is_over_before_anything_came_lets_all_of_it_go_on():
 
     house.models["weak"]._blocks = lambda _: blocks()
     answer = await house.open(stream=True)
-    assert (answer.trial, house.fail_open) == (Trial(), 1)
+    assert (answer.verdict, house.fail_open) == (Verdict(), 1)
     release.set()
     assert await collect(answer) == chunk() + DONE

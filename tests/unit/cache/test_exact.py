@@ -5,7 +5,7 @@ import pytest
 from msgspec import structs
 
 from gateway.cache.exact import Entry, ExactCache, is_whole, replay, serves
-from gateway.core.context import Trial
+from gateway.core.context import Verdict
 from gateway.core.judgement import Judgement
 from gateway.schema.sse import DONE, event_of
 from gateway.settings.service import ExactCacheSettings
@@ -39,9 +39,9 @@ class House:
     def count_failure(self):
         self.failures += 1
 
-    async def keep(self, answer=None, *, is_streaming=False, trial=None):
+    async def keep(self, answer=None, *, is_streaming=False, verdict=None):
         await self.cache.keep(
-            KEY, reply(is_streaming=is_streaming, trial=trial), Judgement(0.25, domain="law"), answer or body()
+            KEY, reply(is_streaming=is_streaming, verdict=verdict), Judgement(0.25, domain="law"), answer or body()
         )
 
     async def find(self, key=KEY, max_age_s=None):
@@ -209,11 +209,12 @@ def test_nothing_is_served_before_the_model_is_chosen():
 
 
 @pytest.mark.parametrize(
-    ("trial", "has_passed"), [(None, False), (Trial(0.9), True), (Trial(), True), (Trial(0.1, has_passed=False), False)]
+    ("verdict", "has_passed"),
+    [(None, False), (Verdict(0.9), True), (Verdict(), True), (Verdict(0.1, has_passed=False), False)],
 )
-async def test_an_entry_knows_whether_a_cascade_let_it_go_on(trial, has_passed):
+async def test_an_entry_knows_whether_a_cascade_let_it_go_on(verdict, has_passed):
     house = House()
-    await house.keep(trial=trial)
+    await house.keep(verdict=verdict)
     assert (await house.find()).has_passed is has_passed
 
 

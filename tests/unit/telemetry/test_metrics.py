@@ -4,7 +4,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.core.clock import Stage
-from gateway.core.context import Bill, CacheOutcome, Charge, Phase, Reason, Trial, Usage
+from gateway.core.context import Bill, CacheOutcome, Charge, Phase, Reason, Usage, Verdict
 from gateway.core.errors import DrainingError, InvalidJsonError, ModelNotFoundError, OverloadedError
 from gateway.core.judgement import Judgement
 from gateway.telemetry.metrics import Metrics, merged_registry, render
@@ -88,7 +88,7 @@ def test_a_loss_is_made_good_before_anything_counts_as_saved(metrics):
     [(0.4, CacheOutcome.MISS, 1), (0.4, CacheOutcome.SHARED, 0), (None, CacheOutcome.MISS, 0)],
 )
 def test_confidence_is_counted_once_a_trial(metrics, confidence, outcome, count):
-    metrics.record(finished(trial=Trial(confidence), cache_outcome=outcome))
+    metrics.record(finished(verdict=Verdict(confidence), cache_outcome=outcome))
     assert samples(metrics).get(("postern_cascade_confidence_count", "auto"), 0) == count
 
 
