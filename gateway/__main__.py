@@ -126,7 +126,10 @@ def check_config(file: Path) -> None:
     settings = _or_exit(lambda: load_checked(file, {}))
     for name, route in settings.routes.items():
         policy = route.policy
-        detail = f"threshold {policy.threshold:g}" if policy.model is None else policy.model
+        held = f"threshold {policy.threshold:g}"
+        if policy.strong_share is not None:
+            held = f"strong share {policy.strong_share:g}"
+        detail = held if policy.model is None else policy.model
         click.echo(f"{name}: {' < '.join(route.models)}  ({policy.name}, {detail})")
 
 

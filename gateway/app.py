@@ -1,5 +1,6 @@
 """The composition root: the only place that names concrete classes. A plugin is one line in a table here."""
 
+import asyncio
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,14 +28,17 @@ from gateway.cache.sessions import Learned, Sessions
 from gateway.classify.onnx import OnnxClassifier
 from gateway.classify.rack import Rack, Slot
 from gateway.classify.shadow import Shadows
+from gateway.core.errors import internal_error
 from gateway.limits.in_flight import InFlight
 from gateway.pipeline import Parts, Pipeline
 from gateway.record import AnswerRecord, Feedback, Recorder, RouterRecord
+from gateway.routing.exchange import PERIOD_S, HeldShare, Shares
 from gateway.routing.routes import RouteTable, build_routes
 from gateway.settings.models import BackendKind, ModelSettings
 from gateway.settings.root import Settings
 from gateway.stores.memory import DEFAULT_MAX_BYTES
 from gateway.stores.shelf import Shelf
+from gateway.telemetry.logs import log_failure
 from gateway.telemetry.metrics import Metrics, merged_registry, render
 from gateway.telemetry.router_watch import RouterMetrics, RouterWatch
 
@@ -88,6 +92,7 @@ class Factory:
         self.rack = Rack(OnnxClassifier.load, lambda router: router_folder(router, routers), self._watch)
         self._learned: Learned = {}
         self._shelf = Shelf(self._observe_redis)
+        self._shares = Shares(lambda: self._count_fail_open("strong_share"))
 
     def build(self, settings: Settings, *, is_strict: bool = False) -> Pipeline:
         """Return a pipeline. `is_strict` (at a reload) refuses a router that can't be loaded instead of failing open.
@@ -96,7 +101,7 @@ class Factory:
         """
         named = {router for route in settings.routes.values() for router in route.policy.all_routers}
         classifiers = self.rack.open(named, is_strict=is_strict)
-        routes = build_routes(settings)
+        routes = build_routes(settings, self._held(settings, classifiers))
         self.metrics.know({*settings.models, *settings.routes})
         answers, sessions = self._answers(settings), self._sessions(settings)
         pipeline = Pipeline(
@@ -171,6 +176,30 @@ class Factory:
         store = self._shelf.take("session", settings.redis, max_entries=MAX_SESSIONS, max_bytes=MAX_SESSION_BYTES)
         return Sessions(store, self._learned, lambda: self._count_fail_open("session"))
 
+    def _held(self, settings: Settings, judges: Mapping[str, Slot]) -> Mapping[str, HeldShare]:
+        # In memory, all that know of a tracker are in this process, and ask it itself.
+        bounds = {"max_entries": 1, "max_bytes": DEFAULT_MAX_BYTES}
+        store = self._shelf.take("strong_share", settings.redis, **bounds) if settings.redis else None
+        held = self._shares.renew(settings.routes, judges, store)
+        for name, route in settings.routes.items():
+            if route.policy.needs_router:
+                self._show_threshold(name, held[name].threshold if name in held else route.policy.threshold)
+        return held
+
+    def _show_threshold(self, route: str, threshold: float) -> None:
+        self.metrics.child(self.metrics.threshold, route).set(threshold)
+
+    async def tend(self) -> None:
+        """Exchange with other replicas what holds the shares, and show the thresholds, until cancelled."""
+        while True:
+            try:
+                await self._shares.exchange()
+                for route, threshold in self._shares.thresholds().items():
+                    self._show_threshold(route, threshold)
+            except Exception as exc:  # noqa: BLE001 - a supervisor: no fault may end the holding of shares
+                log_failure(internal_error(exc))
+            await asyncio.sleep(PERIOD_S)
+
     def _tracker(self, model: str) -> Callable[[int], None]:
         return lambda change: self.metrics.track(model, change)
 
@@ -189,9 +218,10 @@ class Factory:
         await self._shelf.close_replaced()
 
     async def close(self) -> None:
-        """Close what outlives pipelines."""
+        """Tell the other replicas what is left to tell, and close what outlives pipelines."""
         self._shadows.close()
         self.rack.close()
+        await self._shares.exchange()
         await self._shelf.close()
 
 

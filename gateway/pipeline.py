@@ -194,7 +194,8 @@ class Pipeline:
     def choose(self, ctx: RequestContext, route: Route) -> None:
         """Choose the model: candidates first, then the policy among them."""
         candidates = find_candidates(route.ladder, self.parts.models, ctx.asked, ctx.prompt_tokens)
-        choice = route.policy.choose(route.ladder, Facts(ctx.judgement, ctx.wishes, candidates, ctx.recall))
+        facts = Facts(ctx.judgement, ctx.wishes, candidates, ctx.recall, ctx.router)
+        choice = route.policy.choose(route.ladder, facts)
         if ctx.wishes.tier is not None and not route.ladder.is_pinned:
             choice = forced_choice(route.ladder, ctx.wishes.tier, choice.threshold)
         choice = settle_choice(choice, candidates)
@@ -211,6 +212,7 @@ class Pipeline:
         if entry is not None and serves(entry, ctx):
             ctx.cache_outcome, ctx.reason = CacheOutcome.HIT, Reason.CACHE
             return replay(entry)
+        self._observe(ctx, route)
         try:
             reply = await self._ask_upstream(ctx, route)
         except PosternError as error:
@@ -248,6 +250,13 @@ class Pipeline:
         elif ctx.charge is not None and ctx.pays:
             ctx.bill = add_charge(Bill(), ctx.charge)
         self.parts.record(ctx)
+
+    def _observe(self, ctx: RequestContext, route: Route) -> None:
+        """Tell who holds the share of a decision that its threshold took: before the call, as calls take long."""
+        if route.held is None or ctx.score is None or ctx.wishes.threshold is not None:
+            return
+        if ctx.decided.reason is Reason.SCORE and ctx.decided.threshold is not None:
+            route.held.tracker(ctx.router).observe(ctx.score, is_strong=ctx.score >= ctx.decided.threshold)
 
     def _key(self, ctx: RequestContext, route: Route) -> str:
         router = self.parts.classifiers[ctx.router].version if ctx.router else ""

@@ -57,14 +57,16 @@ class Process:
         else:
             loop.add_signal_handler(signal.SIGINT, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
-        watcher = asyncio.create_task(self._watch())
+        tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._factory.tend())]
         announce()
         try:
             await asyncio.gather(
                 *(one.serve(sockets=[where]) for one, where in zip(self._servers, sockets, strict=True))
             )
         finally:
-            watcher.cancel()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await self._close()
 
     def stop(self) -> None:

@@ -1,1 +1,1 @@
-"""Which model: who can serve a request, and who should. Pure; calls nobody."""
+"""Which model: who can serve a request, and who should. Pure, but for the exchange, which asks the store."""

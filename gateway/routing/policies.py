@@ -8,6 +8,7 @@ import msgspec
 from gateway.core.context import Candidate, Ladder, Reason, Tier, Wishes
 from gateway.core.judgement import Judgement
 from gateway.core.session import Recall
+from gateway.routing.exchange import HeldShare
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -25,13 +26,14 @@ class Choice(msgspec.Struct, frozen=True):
 class Facts(msgspec.Struct, frozen=True):
     """What a policy may know of a request.
 
-    `judgement` is None when no classifier could judge, `recall` where the route does not remember conversations.
+    `judgement`, `router`'s, is None when it could not judge; `recall` where the route does not remember conversations.
     """
 
     judgement: Judgement | None
     wishes: Wishes
     candidates: tuple[Candidate, ...] = ()
     recall: Recall | None = None
+    router: str | None = None
 
 
 class Policy(Protocol):
@@ -67,12 +69,14 @@ class ComplexityPolicy:
 
     needs_score = True
 
-    def __init__(self, threshold: float) -> None:
-        self._threshold = threshold
+    def __init__(self, threshold: float | HeldShare) -> None:
+        """Take the threshold that stands, or who knows the one that holds a share."""
+        self._held = threshold
 
     def choose(self, ladder: Ladder, facts: Facts) -> Choice:
         """Choose by the score; without one, fail open to the strongest."""
-        threshold = self._threshold if facts.wishes.threshold is None else facts.wishes.threshold
+        held = self._held.tracker(facts.router).threshold if isinstance(self._held, HeldShare) else self._held
+        threshold = held if facts.wishes.threshold is None else facts.wishes.threshold
         if facts.judgement is None:
             return Choice(ladder.models[-1], Reason.CLASSIFIER_UNAVAILABLE, threshold)
         return Choice(ladder.models[find_rung(ladder, facts.judgement.score, threshold)], Reason.SCORE, threshold)

@@ -7,6 +7,7 @@ import msgspec
 from gateway.core.context import Ladder, RequestContext
 from gateway.core.errors import ModelNotFoundError
 from gateway.routing.abilities import fill_abilities, find_steps
+from gateway.routing.exchange import HeldShare
 from gateway.routing.policies import ComplexityPolicy, PinnedPolicy, Policy
 from gateway.routing.session import SessionPolicy
 from gateway.routing.trials import Mode, Trials, build_trials, point_of
@@ -20,7 +21,8 @@ class Route(msgspec.Struct, frozen=True):
     """What stands behind a name: its ladder, how to choose, and what to do when the choice fails.
 
     `fleet` changes whenever one of its models comes to mean another server or another model there. `cascade` says when
-    a weaker model's answer goes on; None: always. `session`: how conversations are remembered; None: not at all.
+    a weaker model's answer goes on; None: always. `session`: how conversations are remembered; None: not at all. `held`
+    is told of every request that its threshold decided; None: no share is held.
     """
 
     ladder: Ladder
@@ -32,6 +34,7 @@ class Route(msgspec.Struct, frozen=True):
     cascade: CascadeSettings | None = None
     session: SessionSettings | None = None
     trials: Trials | None = None
+    held: HeldShare | None = None
 
     def pick_router(self, ctx: RequestContext) -> str | None:
         """Return the router that decides for a request; None where nothing is judged."""
@@ -64,10 +67,14 @@ class RouteTable:
         return route
 
 
-def build_routes(settings: Settings) -> RouteTable:
-    """Return the table of a configuration: each route, and each model pinned under its own name."""
+def build_routes(settings: Settings, held: Mapping[str, HeldShare] | None = None) -> RouteTable:
+    """Return the table of a configuration: each route, and each model pinned under its own name.
+
+    `held`: by route, for those that hold a share.
+    """
+    held = held or {}
     pinned = {name: _pinned(name, name, settings) for name in settings.models}
-    routes = {name: _route(name, route, settings) for name, route in settings.routes.items()}
+    routes = {name: _route(name, route, settings, held.get(name)) for name, route in settings.routes.items()}
     embedding = {name: _embedding_route(name, route, settings) for name, route in settings.routes.items()}
     return RouteTable(routes | pinned, embedding | pinned)
 
@@ -77,8 +84,8 @@ def _pinned(name: str, model: str, settings: Settings) -> Route:
     return Route(ladder, PinnedPolicy(model), router=None, fleet=_fleet((model,), settings))
 
 
-def _route(name: str, route: RouteSettings, settings: Settings) -> Route:
-    policy = build_policy(route, settings.models)
+def _route(name: str, route: RouteSettings, settings: Settings, held: HeldShare | None) -> Route:
+    policy = build_policy(route, settings.models, held)
     return Route(
         ladder=build_ladder(name, route, settings.models),
         policy=policy,
@@ -89,6 +96,7 @@ def _route(name: str, route: RouteSettings, settings: Settings) -> Route:
         cascade=route.policy.cascade if PolicyKind.CASCADE in route.policy.kinds else None,
         trials=build_trials(route.policy.routers),
         session=route.policy.session if PolicyKind.SESSION in route.policy.kinds else None,
+        held=held,
     )
 
 
@@ -117,11 +125,11 @@ WRAPPERS: Mapping[PolicyKind, Callable[[Policy, RouteSettings, Mapping[str, Mode
 """The policies that rule before another: what wraps the one that would decide, the innermost first."""
 
 
-def build_policy(route: RouteSettings, models: Mapping[str, ModelSettings]) -> Policy:
+def build_policy(route: RouteSettings, models: Mapping[str, ModelSettings], held: HeldShare | None = None) -> Policy:
     """Return the policy of a route; the configuration has been checked, so a pinned one names its model."""
     settings = route.policy
     is_pinned = PolicyKind.PINNED in settings.kinds
-    policy: Policy = PinnedPolicy(settings.model or "") if is_pinned else ComplexityPolicy(settings.threshold)
+    policy: Policy = PinnedPolicy(settings.model or "") if is_pinned else ComplexityPolicy(held or settings.threshold)
     for kind, wrap in WRAPPERS.items():
         if kind in settings.kinds:
             policy = wrap(policy, route, models)

@@ -143,7 +143,12 @@ class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         CascadeSettings, Meta(description="`cascade` only: when a weaker model's answer goes on. Default: as below.")
     ] = CascadeSettings()
     strong_share: Annotated[
-        Share | None, Meta(description="Not available yet: leave null. null: `threshold` stands as it is.")
+        Share | None,
+        Meta(
+            description="The share of requests that go to the strongest model, held on live traffic: the threshold "
+            "moves. It is that of the requests which the score decides: others, and cache hits, don't count. "
+            "null: `threshold` stands as it is."
+        ),
     ] = None
     session: Annotated[
         SessionSettings,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import msgspec
 
 from gateway.settings.models import BackendKind, ModelSettings
-from gateway.settings.routes import PolicyKind, PolicySettings
+from gateway.settings.routes import PolicyKind
 from gateway.settings.service import LimitsSettings
 
 PROBLEM = "is not available yet"
@@ -14,7 +14,6 @@ KEYS: Mapping[type[msgspec.Struct], frozenset[str]] = {ModelSettings: frozenset(
 """Keys that have no field yet."""
 
 FIELDS: Mapping[type[msgspec.Struct], frozenset[str]] = {
-    PolicySettings: frozenset({"strong_share"}),
     LimitsSettings: frozenset({"requests_per_minute", "tokens_per_minute"}),
 }
 """Fields that may only be null."""

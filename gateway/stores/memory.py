@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 
 from gateway.core.clock import Clock, monotonic_s
+from gateway.stores.tally import Change, Tally, change_tally, pack_tally, unpack_tally
 
 DEFAULT_MAX_BYTES = 268_435_456
 
@@ -42,6 +43,23 @@ class MemoryStore:
         """Keep several values."""
         for key, value in values.items():
             await self.set(key, value, ttl_s)
+
+    async def change_tally(self, key: str, change: Change, ttl_s: int) -> Tally | None:
+        """Add to a tally and return it; one that can't be read is dropped."""
+        held = unpack_tally(await self.get(key) or b"", len(change.sums))
+        if held is None or not held.weights:
+            self._drop(key)
+            return None
+        changed = change_tally(held, change)
+        await self.set(key, pack_tally(changed), ttl_s)
+        return changed
+
+    async def begin_tally(self, key: str, tally: Tally, ttl_s: int) -> bool:
+        """Keep a tally unless there is one."""
+        if await self.get(key) is not None:
+            return False
+        await self.set(key, pack_tally(tally), ttl_s)
+        return True
 
     def _drop(self, key: str) -> None:
         _, value = self._entries.pop(key, (0.0, b""))

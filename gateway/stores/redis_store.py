@@ -19,6 +19,7 @@ from gateway.settings.faults import Fault, SettingsError
 from gateway.settings.service import RedisSettings
 from gateway.stores.breaker import Breaker
 from gateway.stores.store import StoreUnavailableError
+from gateway.stores.tally import Change, Tally, pack_tally, unpack_tally
 
 T = TypeVar("T")
 Observe = Callable[[str, float], None]
@@ -29,6 +30,27 @@ SENTINEL_PORT = 26_379
 MAX_AT_ONCE = 16
 """Operations under way in one process; others wait, within their time-out. redis-py's pools refuse the 101st caller,
 which makes a crowd look like an outage; and opening a connection takes 1 ms, so that 300 at once take 0.3 s."""
+
+
+CHANGE_TALLY = """
+local held = redis.call('GET', KEYS[1])
+if not held then return false end
+local keep, sums, count = tonumber(ARGV[2]), tonumber(ARGV[3]), #held / 8
+local weights, format = count - sums, '<' .. string.rep('d', count)
+if count % 1 ~= 0 or weights < 1 then redis.call('DEL', KEYS[1]) return false end
+local values = {struct.unpack(format, held)}
+for place = 1, weights do values[place] = values[place] * keep end
+for place = 1, sums do values[weights + place] = values[weights + place] + tonumber(ARGV[3 + place]) end
+for at = 4 + sums, #ARGV, 2 do
+  local place = tonumber(ARGV[at]) + 1
+  values[place] = values[place] + tonumber(ARGV[at + 1])
+end
+local changed = struct.pack(format, unpack(values, 1, count))
+redis.call('SET', KEYS[1], changed, 'EX', ARGV[1])
+return changed
+"""
+"""KEYS: the tally. ARGV: seconds to live, what old weights keep, how many sums, each sum's change, then place and
+weight by turns. Replicas add at the same time: read, change and write must be one step. 0.2 ms for 1,024 weights."""
 
 
 class RedisStore:
@@ -59,6 +81,20 @@ class RedisStore:
             for key, value in values.items():
                 pipeline.set(PREFIX + key, value, ex=ttl_s)
             await pipeline.execute()
+
+    async def change_tally(self, key: str, change: Change, ttl_s: int) -> Tally | None:
+        """Add to a tally in one step, by a script, and return it; one that can't be read is dropped."""
+        added = [part for place, weight in change.weights.items() for part in (place, repr(weight))]
+        sums = [repr(each) for each in change.sums]
+        arguments = [ttl_s, repr(change.keep), len(sums), *sums, *added]
+        found = await self._ask("change_tally", lambda: self._client.eval(CHANGE_TALLY, 1, PREFIX + key, *arguments))
+        return unpack_tally(found, len(sums)) if found else None
+
+    async def begin_tally(self, key: str, tally: Tally, ttl_s: int) -> bool:
+        """Keep a tally unless there is one."""
+        packed = pack_tally(tally)
+        kept = await self._ask("begin_tally", lambda: self._client.set(PREFIX + key, packed, ex=ttl_s, nx=True))
+        return bool(kept)
 
     async def close(self) -> None:
         """Close every connection."""

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Protocol
 
+from gateway.stores.tally import Change, Tally
+
 
 class StoreUnavailableError(Exception):
     """The store did not answer in time, or can't be reached. Callers fail open or closed as the contract says."""
@@ -21,6 +23,14 @@ class Store(Protocol):
 
     async def set_many(self, values: Mapping[str, bytes], ttl_s: int) -> None:
         """Keep several values, each as by `set`, in one call. Raises StoreUnavailableError; some may be kept then."""
+        ...
+
+    async def change_tally(self, key: str, change: Change, ttl_s: int) -> Tally | None:
+        """Add to a tally in one step and return it; None where there is none. Raises StoreUnavailableError."""
+        ...
+
+    async def begin_tally(self, key: str, tally: Tally, ttl_s: int) -> bool:
+        """Keep a tally unless there is one by now; tell whether it was kept. Raises StoreUnavailableError."""
         ...
 
     async def close(self) -> None:

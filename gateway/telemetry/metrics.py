@@ -44,6 +44,13 @@ class Metrics:
             registry=self.registry,
             multiprocess_mode="livesum",
         )
+        self.threshold = Gauge(
+            names.THRESHOLD,
+            "Score from which the strongest model serves, as it stands now.",
+            ("route",),
+            registry=self.registry,
+            multiprocess_mode="livemostrecent",
+        )
         self.overhead = self._histogram(
             names.OVERHEAD, "Gateway time, upstream excluded.", names.OVERHEAD_BUCKETS, "stage"
         )

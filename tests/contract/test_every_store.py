@@ -13,6 +13,7 @@ from gateway.settings.service import RedisSettings
 from gateway.stores.memory import MemoryStore
 from gateway.stores.redis_store import RedisStore
 from gateway.stores.store import StoreUnavailableError
+from gateway.stores.tally import Change, Tally
 
 
 def free_port():
@@ -150,3 +151,36 @@ async def test_values_set_together_are_each_got_and_each_die(store):
 
 async def test_setting_nothing_harms_nobody(store):
     await store.set_many({}, 60)
+
+
+async def test_a_tally_is_begun_once_and_changed_by_all(store):
+    change = Change({1: 0.25, 1023: 1e-9}, 0.5, (-1.5, 3.0))
+    assert await store.change_tally("t", change, 60) is None
+    begun = Tally(tuple(float(number) for number in range(1024)), (2.5, 1e15))
+    assert await store.begin_tally("t", begun, 60)
+    assert not await store.begin_tally("t", Tally((1.0,), (0.0, 0.0)), 60)
+    changed = await store.change_tally("t", change, 60)
+    assert (len(changed.weights), changed.sums) == (1024, (1.0, 1e15 + 3))
+    assert changed.weights[:3] == (0.0, 0.75, 1.0)
+    assert changed.weights[1023] == 511.5 + 1e-9
+    assert await store.change_tally("t", Change({}, 1.0, (0.0, 0.0)), 60) == changed
+
+
+async def test_changes_at_the_same_time_are_all_in_the_tally(store):
+    await store.begin_tally("t", Tally((0.0,) * 8, (0.0,)), 60)
+    await asyncio.gather(*(store.change_tally("t", Change({n % 8: 1.0}, 1.0, (1.0,)), 60) for n in range(40)))
+    assert await store.change_tally("t", Change({}, 1.0, (0.0,)), 60) == Tally((5.0,) * 8, (40.0,))
+
+
+@pytest.mark.parametrize("junk", [b"junk", b"12345678"])
+async def test_a_tally_that_cannot_be_read_is_as_none_and_can_be_begun_anew(store, junk):
+    await store.set("t", junk, 60)
+    assert await store.change_tally("t", Change({}, 1.0, (0.0,)), 60) is None
+    assert await store.begin_tally("t", Tally((1.0,), (0.0,)), 60)
+
+
+async def test_a_tally_dies_when_nobody_changes_it(store):
+    await store.begin_tally("t", Tally((1.0,), (0.0,)), 1)
+    await store.change_tally("t", Change({}, 1.0, (0.0,)), 1)
+    await asyncio.sleep(1.1)
+    assert await store.change_tally("t", Change({}, 1.0, (0.0,)), 1) is None

@@ -15,6 +15,7 @@ from gateway.core.errors import InternalError, InvalidJsonError, UpstreamInterru
 from gateway.core.judgement import Judgement
 from gateway.limits.in_flight import InFlight
 from gateway.pipeline import Parts, Pipeline
+from gateway.routing.exchange import HeldShare
 from gateway.routing.routes import build_routes
 from gateway.settings.root import Settings
 from gateway.settings.routes import PolicyKind, PolicySettings, RouteSettings
@@ -56,7 +57,9 @@ class TracedPipeline(Pipeline):
 class House:
     """A pipeline of fakes. At each of its awaits it can be told to stop for good or to fail."""
 
-    def __init__(self, *, score=0.1, has_cache=False, keys=None, limit=5, fallback=(), kind=PolicyKind.COMPLEXITY):
+    def __init__(
+        self, *, score=0.1, has_cache=False, keys=None, limit=5, fallback=(), kind=PolicyKind.COMPLEXITY, held=None
+    ):
         self.score, self.answer, self.judged = score, body(), 0
         self.stop_at = self.fail_at = self.fault = None
         self.reached = asyncio.Event()
@@ -71,7 +74,7 @@ class House:
         )
         self.parts = Parts(
             models=MODELS,
-            routes=build_routes(Settings(models=MODELS, routes={"auto": route})),
+            routes=build_routes(Settings(models=MODELS, routes={"auto": route}), {"auto": held} if held else None),
             keys=KeyRing(keys or KeysSettings()),
             in_flight=InFlight(limit),
             classifiers={"default": Fake(version="1", judge=self._judge)},
@@ -480,3 +483,56 @@ async def test_closing_lets_go_of_upstreams():
     house = House()
     await house.pipeline.close()
     assert house.closed_replies == 2  # the fake upstreams close as their replies do
+
+
+class CountingShare(HeldShare):
+    """A share whose threshold stands at 0.5; it notes what it is told."""
+
+    def __init__(self):
+        super().__init__(0.3, "default", {})
+        self.seen = []
+
+    def tracker(self, router):
+        assert router == "default"
+        return Fake(threshold=0.5, observe=lambda score, is_strong: self.seen.append((score, is_strong)))
+
+
+@pytest.mark.parametrize(("score", "is_strong"), [(0.4, False), (0.5, True)])
+async def test_who_holds_the_share_is_told_of_each_decision_of_the_score_before_its_call(score, is_strong):
+    held = CountingShare()
+    house = House(score=score, held=held)
+    house.stop_at = "upstream.open"
+    walk = asyncio.create_task(house.walk())
+    await house.reached.wait()
+    assert held.seen == [(score, is_strong)]
+    walk.cancel()
+    await asyncio.gather(walk, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "body"),
+    [
+        (Wishes(tier=Tier.STRONG), {}),
+        (Wishes(threshold=0.2), {}),
+        (Wishes(), {"model": "small"}),
+        (Wishes(), {"tools": [{"type": "function", "function": {"name": "f"}}]}),
+    ],
+)
+async def test_who_holds_the_share_is_told_of_nothing_that_something_else_decided(wishes, body):
+    held = CountingShare()
+    await House(score=0.1, held=held).walk(wishes, **body)
+    assert held.seen == []
+
+
+async def test_neither_a_hit_nor_an_explanation_nor_a_missing_score_moves_the_share():
+    held = CountingShare()
+    house = House(score=0.1, has_cache=True, held=held)
+    first, second = await house.walk(), await house.walk()
+    assert (first.decided.threshold, second.cache_outcome) == (0.5, CacheOutcome.HIT)
+    assert held.seen == [(0.1, False)]
+    house.score = None
+    await house.walk(messages=[{"role": "user", "content": "Another"}])
+    assert held.seen == [(0.1, False)]
+    house.score = 0.2
+    await house.pipeline.judge(context(), house.client())
+    assert held.seen == [(0.1, False)]
