@@ -23,7 +23,7 @@ from gateway.backends.http import probe
 from gateway.classify.onnx import ClassifierLoadError, OnnxClassifier
 from gateway.core.errors import PosternError
 from gateway.extras import add_extra_commands
-from gateway.offline import check_routers, explain_prompt, score_lines
+from gateway.offline import check_routers, counted, explain_prompt, score_lines
 from gateway.process import Process
 from gateway.settings.discover import discover_settings, is_simulated
 from gateway.settings.faults import SettingsError
@@ -183,10 +183,18 @@ def score(router: str, file: TextIO) -> None:
         classifier = OnnxClassifier.load(router_folder(router))
     except ClassifierLoadError as exc:
         _fail(str(exc))
-    is_sound = True
-    for line in score_lines(classifier, file):
+    # Where both go to the terminal, a counter would run into the scores.
+    shows_count = sys.stderr.isatty() and not sys.stdout.isatty()
+    lines = counted(file, sys.stderr) if shows_count else file
+    # A pipe's writer may wait for each score; a file waits for none.
+    is_patient = file.seekable()
+    is_sound, out = True, sys.stdout.buffer
+    for line in score_lines(classifier, lines):
         is_sound = is_sound and line.score is not None
-        click.echo(msgspec.json.encode(line))
+        out.write(msgspec.json.encode(line) + b"\n")
+        if not is_patient:
+            out.flush()
+    out.flush()
     sys.exit(0 if is_sound else 2)
 
 

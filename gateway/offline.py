@@ -1,6 +1,8 @@
 """What the command line does without serving: explain a prompt, score a file, check the routers of a configuration."""
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, TextIO
 
 import msgspec
 
@@ -17,6 +19,8 @@ from gateway.settings.faults import Fault, SettingsError
 from gateway.settings.root import Settings
 from gateway.settings.service import KeysSettings
 from gateway.telemetry.metrics import Metrics
+
+TELL_EVERY_S: Final = 0.5
 
 
 class PromptClient:
@@ -81,6 +85,21 @@ def score_lines(classifier: Classifier, lines: Iterable[str]) -> Iterator[Scored
             yield ScoredLine(classifier.judge(_conversation_of(line)).score)
         except (msgspec.DecodeError, RecursionError, PosternError) as exc:
             yield ScoredLine(None, f"no prompt or messages: {exc}")
+
+
+def counted(lines: Iterable[str], out: TextIO, now: Callable[[], float] = time.monotonic) -> Iterator[str]:
+    """Yield the lines, telling on `out`, a terminal, how many there were and how many a second."""
+    started = told = now()
+    count = 0
+    for count, line in enumerate(lines, start=1):
+        yield line
+        if (at := now()) - told >= TELL_EVERY_S:
+            told = at
+            out.write(f"\r{count:,} lines, {count / (at - started):,.0f} a second")
+            out.flush()
+    if told > started:
+        out.write(f"\r{count:,} lines, {count / (now() - started):,.0f} a second\n")
+        out.flush()
 
 
 def _conversation_of(line: str) -> Conversation:

@@ -1,6 +1,11 @@
 """`postern score`: each line's win rate, in order, whatever else is in the file."""
 
+import io
 import json
+import os
+import subprocess
+import sys
+import time
 
 import pytest
 from click.testing import CliRunner
@@ -10,7 +15,7 @@ from hypothesis import strategies as st
 from gateway.__main__ import main
 from gateway.app import ROUTERS
 from gateway.classify.onnx import OnnxClassifier
-from gateway.offline import score_lines
+from gateway.offline import counted, score_lines
 
 PROMPTS = [
     "What is the capital of France?",
@@ -98,3 +103,44 @@ def test_nothing_about_the_rest_of_the_file_changes_a_score(before, after, promp
     among = [one.score for one in score_lines(CLASSIFIER, [*before, line(prompt), *after])]
     assert len(among) == len(before) + 1 + len(after)
     assert among[len(before)] == alone
+
+
+def test_a_count_is_told_twice_a_second_and_at_the_end():
+    ticks, out = iter([0.0, 0.2, 0.6, 0.9, 1.3, 2.0]), io.StringIO()
+    assert list(counted(["a", "b", "c", "d"], out, lambda: next(ticks))) == ["a", "b", "c", "d"]
+    assert out.getvalue().split("\r")[1:] == ["2 lines, 3 a second", "4 lines, 3 a second", "4 lines, 2 a second\n"]
+
+
+def test_a_quick_file_gets_no_count():
+    out = io.StringIO()
+    assert list(counted(["a"], out, lambda: 0.0)) == ["a"]
+    assert list(counted([], out, lambda: 0.0)) == []
+    assert out.getvalue() == ""
+
+
+def test_whoever_writes_line_by_line_gets_each_score_at_once():
+    command = [sys.executable, "-m", "gateway", "score", "-"]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, bufsize=1, env=buffered) as process:
+        for prompt in PROMPTS[:2]:
+            process.stdin.write(line(prompt) + "\n")
+            process.stdin.flush()
+            assert 0 <= json.loads(process.stdout.readline())["score"] <= 1
+        process.stdin.close()
+        assert process.wait(10) == 0
+        assert process.stdout.read() == ""
+
+
+@pytest.mark.parametrize("words", [12, 160])
+@pytest.mark.parametrize("form", ["prompt", "messages"])
+def test_two_thousand_lines_take_less_than_a_second_of_cpu(words, form):
+    prompts = [" ".join(f"word{(number * 7 + place) % 900}" for place in range(words)) for number in range(1000)]
+    rows = [
+        {"prompt": one} if form == "prompt" else {"messages": [{"role": "user", "content": one}]} for one in prompts
+    ]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    started = time.process_time()
+    found = score(text)
+    assert time.process_time() - started < 0.5
+    assert len(found.stdout.splitlines()) == 1000
