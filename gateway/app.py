@@ -31,13 +31,15 @@ from gateway.classify.shadow import Shadows
 from gateway.core.errors import internal_error
 from gateway.limits.in_flight import InFlight
 from gateway.pipeline import Parts, Pipeline
-from gateway.record import AnswerRecord, Feedback, Recorder, RouterRecord
+from gateway.record import AnswerRecord, Feedback, Record, Recorder, RouterRecord
 from gateway.routing.exchange import PERIOD_S, HeldShare, Shares
-from gateway.routing.routes import RouteTable, build_routes
+from gateway.routing.routes import build_routes
+from gateway.settings.feedback import LearningLogSettings
 from gateway.settings.models import BackendKind, ModelSettings
 from gateway.settings.root import Settings
 from gateway.stores.memory import DEFAULT_MAX_BYTES
 from gateway.stores.shelf import Shelf
+from gateway.telemetry.learning_log import LearningLog
 from gateway.telemetry.logs import log_failure
 from gateway.telemetry.metrics import Metrics, merged_registry, render
 from gateway.telemetry.router_watch import RouterMetrics, RouterWatch
@@ -93,6 +95,8 @@ class Factory:
         self._learned: Learned = {}
         self._shelf = Shelf(self._observe_redis)
         self._shares = Shares(lambda: self._count_fail_open("strong_share"))
+        self._learning_logs: dict[LearningLogSettings, LearningLog] = {}
+        self._learning_log_settings: LearningLogSettings | None = None
 
     def build(self, settings: Settings, *, is_strict: bool = False) -> Pipeline:
         """Return a pipeline. `is_strict` (at a reload) refuses a router that can't be loaded instead of failing open.
@@ -104,6 +108,14 @@ class Factory:
         routes = build_routes(settings, self._held(settings, classifiers))
         self.metrics.know({*settings.models, *settings.routes})
         answers, sessions = self._answers(settings), self._sessions(settings)
+        learning_log = self._learning_log(settings)
+        routers = RouterRecord(routes, classifiers, self._watches.get, self._router_metrics, self._shadows)
+        parts: dict[str, Record] = {"metrics": self.metrics.record, "routers": routers.record}
+        parts["session"] = sessions.remember
+        if answers is not None:
+            parts["feedback"] = AnswerRecord(answers, self._watches.get).record
+        if learning_log is not None:
+            parts["learning_log"] = learning_log.record
         pipeline = Pipeline(
             Parts(
                 models=settings.models,
@@ -115,9 +127,9 @@ class Factory:
                 flights=_flights(settings),
                 cache=self._cache(settings),
                 sessions=sessions,
-                record=self._recorder(routes, classifiers, answers, sessions).record,
+                record=Recorder(parts, self._count_fail_open).record,
                 count_fail_open=self._count_fail_open,
-                feedback=None if answers is None else Feedback(answers, self._router_metrics, self._watches.get),
+                feedback=self._feedback(answers, learning_log),
             )
         )
         self.rack.keep(classifiers)
@@ -153,15 +165,18 @@ class Factory:
         store = self._shelf.take("feedback", settings.redis, **bounds)
         return AnswerMemory(store, feedback, lambda: self._count_fail_open("feedback"))
 
-    def _recorder(
-        self, routes: RouteTable, judges: Mapping[str, Slot], answers: AnswerMemory | None, sessions: Sessions
-    ) -> Recorder:
-        watch_of = self._watches.get
-        routers = RouterRecord(routes, judges, watch_of, self._router_metrics, self._shadows)
-        parts = {"metrics": self.metrics.record, "routers": routers.record, "session": sessions.remember}
-        if answers is not None:
-            parts["feedback"] = AnswerRecord(answers, watch_of).record
-        return Recorder(parts, self._count_fail_open)
+    def _learning_log(self, settings: Settings) -> LearningLog | None:
+        """Return the one log of its settings: two would take turns at one file."""
+        wanted = self._learning_log_settings = settings.learning_log
+        if wanted is not None and wanted not in self._learning_logs:
+            self._learning_logs[wanted] = LearningLog(wanted, self._router_metrics.count_row)
+        return None if wanted is None else self._learning_logs[wanted]
+
+    def _feedback(self, answers: AnswerMemory | None, learning_log: LearningLog | None) -> Feedback | None:
+        if answers is None:
+            return None
+        log_mark = None if learning_log is None else learning_log.mark
+        return Feedback(answers, self._router_metrics, self._watches.get, log_mark)
 
     def _watch(self, router: str, judge: Slot) -> None:
         """Watch a router from its version on; what was seen of another version says nothing of this one."""
@@ -213,16 +228,22 @@ class Factory:
         self.metrics.child(self.metrics.redis, operation).observe(seconds)
 
     async def close_replaced(self) -> None:
-        """Close the stores and routers that reloads replaced; no request may still use them."""
+        """Close the stores, routers and logs that reloads replaced; no request may still use them."""
+        await self._close_logs(keep=self._learning_log_settings)
         self.rack.close_replaced()
         await self._shelf.close_replaced()
 
     async def close(self) -> None:
         """Tell the other replicas what is left to tell, and close what outlives pipelines."""
+        await self._close_logs(keep=None)
         self._shadows.close()
         self.rack.close()
         await self._shares.exchange()
         await self._shelf.close()
+
+    async def _close_logs(self, keep: LearningLogSettings | None) -> None:
+        for settings in [one for one in self._learning_logs if one != keep]:
+            await asyncio.to_thread(self._learning_logs.pop(settings).close)
 
 
 def _flights(settings: Settings) -> Flights:

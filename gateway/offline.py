@@ -53,7 +53,7 @@ class PromptClient:
 
 async def explain_prompt(settings: Settings, route: str, prompt: str) -> Explanation:
     """Explain a decision as the gateway would take it for an operator. Raises PosternError."""
-    settings = msgspec.structs.replace(settings, keys=KeysSettings(), redis=None)
+    settings = msgspec.structs.replace(settings, keys=KeysSettings(), redis=None, learning_log=None)
     factory = Factory(Metrics())
     pipeline = factory.build(settings)
     try:

@@ -136,6 +136,7 @@ class Feedback:
     answers: AnswerMemory
     metrics: RouterMetrics
     watch_of: WatchOf
+    log_mark: Callable[[str, str, float], None] | None = None
 
     async def take(self, tenant: str, request_id: str, mark: float) -> Marked:
         """Take a mark, 0 to 1. An answer counts in metrics by its first mark: a counter takes nothing back.
@@ -145,6 +146,8 @@ class Feedback:
         marked = await self.answers.mark(tenant, request_id, mark)
         if marked.previous is None:
             self._count(marked.answered, mark)
+        if self.log_mark is not None:
+            self.log_mark(tenant, request_id, mark)
         return marked
 
     def _count(self, answered: Answered, mark: float) -> None:

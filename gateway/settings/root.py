@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from gateway.settings.feedback import FeedbackSettings
+from gateway.settings.feedback import FeedbackSettings, LearningLogSettings
 from gateway.settings.models import ModelSettings
 from gateway.settings.routes import RouteSettings
 from gateway.settings.service import (
@@ -40,6 +40,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         FeedbackSettings | None,
         Meta(description="Marks of answers. Default: on. null: off, `POST /v1/feedback` is not there."),
     ] = FeedbackSettings()
+    learning_log: Annotated[
+        LearningLogSettings | None,
+        Meta(description="A file of prompts and marks, to train on. Default null: prompts are written nowhere."),
+    ] = None
     keys: Annotated[KeysSettings, Meta(description="Who may call. Default: anyone who reaches the data port.")] = (
         KeysSettings()
     )

@@ -31,6 +31,7 @@ DRIFT = "postern_drift_psi"
 CALIBRATION_ERROR = "postern_calibration_error"
 ROUTER_REQUESTS = "postern_router_requests"
 ROUTER_AGREEMENT = "postern_router_agreement"
+LEARNING_LOG_ROWS = "postern_learning_log_rows"
 SHADOW_DROPPED = "postern_shadow_dropped"
 CALIBRATION_BIAS = "postern_calibration_bias"
 

@@ -40,6 +40,7 @@ class RouterMetrics:
             names.ROUTER_AGREEMENT, "Shadows' sides against those decided.", "route", "router", "agrees"
         )
         self._dropped = self._counter(names.SHADOW_DROPPED, "Requests that a shadow did not get to.", "router")
+        self._rows = self._counter(names.LEARNING_LOG_ROWS, "Rows for the learning log.", "outcome")
         self._drift = self._gauge(names.DRIFT, "Population stability index against training.", "router", "signal")
         self._error = self._gauge(names.CALIBRATION_ERROR, "Mean distance of chances to marks.", "router", "tier")
         self._bias = self._gauge(names.CALIBRATION_BIAS, "By how much chances are above marks.", "router", "tier")
@@ -73,6 +74,10 @@ class RouterMetrics:
     def count_dropped(self, router: str) -> None:
         """Count a request that a shadow did not get to."""
         self._metrics.child(self._dropped, router).inc()
+
+    def count_row(self, outcome: str) -> None:
+        """Count a row of the learning log."""
+        self._metrics.child(self._rows, outcome).inc()
 
     def tell_drift(self, router: str, psi: Mapping[str, float]) -> None:
         """Show a router's drift."""
