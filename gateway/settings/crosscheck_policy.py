@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 
 from gateway.settings.faults import Fault, suggest, under
-from gateway.settings.models import Capability, ModelSettings
-from gateway.settings.routes import CascadeSettings, PolicyKind, PolicySettings, RouteSettings
+from gateway.settings.models import Capability, ModelSettings, PriceSettings
+from gateway.settings.routes import CascadeSettings, PolicyKind, PolicySettings, RouteSettings, SessionSettings
 
 _ROUNDING = 1e-9
 
@@ -23,6 +23,12 @@ def check_policy(route: RouteSettings, known: Mapping[str, ModelSettings | None]
     elif route.policy.cascade != CascadeSettings():
         yield Fault(
             under(path, "cascade"), "is for `kind: cascade` only", "leave it out, or add `cascade` to the kinds"
+        )
+    if PolicyKind.SESSION in route.policy.kinds:
+        yield from _check_session(route, known, path)
+    elif route.policy.session != SessionSettings():
+        yield Fault(
+            under(path, "session"), "is for `kind: session` only", "leave it out, or add `session` to the kinds"
         )
     yield from _check_trials(route.policy, under(path, "routers"))
 
@@ -63,6 +69,20 @@ def _check_cascade(route: RouteSettings, known: Mapping[str, ModelSettings | Non
             "leaves no attempt to the stronger model",
             "set the route's `max_attempts` to 2 at least",
         )
+
+
+def _check_session(route: RouteSettings, known: Mapping[str, ModelSettings | None], path: str) -> Iterator[Fault]:
+    models = [known.get(name) for name in route.models]
+    if not any(model is None or _has_cheap_cache(model.price) for model in models):
+        yield Fault(
+            under(path, "kind"),
+            "has no prompt cache to keep: no model's `price.cached_input` is under its `price.input`",
+            "set it where the upstream bills cached tokens for less, or leave `session` out",
+        )
+
+
+def _has_cheap_cache(price: PriceSettings) -> bool:
+    return price.cached_input is not None and price.cached_input < price.input
 
 
 def _check_trials(policy: PolicySettings, path: str) -> Iterator[Fault]:
