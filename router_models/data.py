@@ -34,6 +34,7 @@ class _Own(msgspec.Struct, frozen=True):
 
     prompt: str | None = None
     messages: list[dict[str, Any]] | None = None
+    tools: list[dict[str, Any]] | None = None
     weak: Score | None = None
     strong: Score | None = None
     bench: str | None = None
@@ -78,10 +79,10 @@ def load_prompts(path: Path) -> list[Conversation]:
     rows = read_rows(path)
     asked = []
     for number, row in enumerate(rows, start=1):
-        if row.get("kind") == "feedback":
+        if row.get("kind") == "feedback" or (row.get("kind") == "request" and not traffic_log.has_text(row)):
             continue
         try:
-            asked.append(_asked(msgspec.convert({key: row.get(key) for key in ("prompt", "messages")}, _Own)))
+            asked.append(_asked(msgspec.convert({key: row.get(key) for key in ("prompt", "messages", "tools")}, _Own)))
         except (msgspec.ValidationError, PosternError) as error:
             raise DataError(f"{place(path, number, row)}: {error}") from error
     return asked
@@ -91,8 +92,8 @@ def _asked(line: _Own) -> Conversation:
     """Return the conversation of a row. Raises PosternError where the messages are none."""
     if line.messages is None and line.prompt is None:
         raise msgspec.ValidationError("expected `prompt` or `messages`")
-    messages = [{"role": "user", "content": line.prompt}] if line.messages is None else line.messages
-    return decode_body(Operation.CHAT, msgspec.json.encode({"model": "auto", "messages": messages})).conversation
+    body = traffic_log.body_of({"prompt": line.prompt, "messages": line.messages, "tools": line.tools})
+    return decode_body(Operation.CHAT, body).conversation
 
 
 def _load_own(path: Path, rows: list[Row], pair: Pair | None) -> list[Example]:

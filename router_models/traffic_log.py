@@ -33,12 +33,12 @@ class _Asked(msgspec.Struct):
 
 def load_marked(path: Path, rows: list[Row], pair: Pair | None) -> list[Example]:
     """Return an example for each prompt with a mark of the weak side. Sides by tier, or by the pair's models."""
-    marks = {str(row["request_id"]): _mark(path, row) for row in rows if row.get("kind") == "feedback"}
+    marks = {_key(row): _mark(path, row) for row in rows if row.get("kind") == "feedback"}  # the last one stands
     asked: dict[bytes, _Asked] = {}
     strong_marks = []
     for number, row in enumerate(rows, start=1):
-        mark, side = marks.get(str(row.get("request_id"))), _side(row, pair)
-        if row.get("kind") != "request" or mark is None or side is None:
+        mark, side = marks.get(_key(row)), _side(row, pair)
+        if row.get("kind") != "request" or mark is None or side is None or not has_text(row):
             continue
         known = _find(path, number, row, asked)
         (known.weak if side == "weak" else known.strong).append(mark)
@@ -60,6 +60,25 @@ def _example(known: _Asked, expected: float) -> Example:
     return Example(known.prompt, "traffic", "log", weak, strong, win, conversation=known.conversation)
 
 
+def has_text(row: Row) -> bool:
+    """Tell whether a row holds what was asked: a prompt of token ids does not."""
+    return isinstance(row.get("messages"), list) or isinstance(row.get("prompt"), str)
+
+
+def body_of(row: Row) -> bytes:
+    """Return the request a row was, as far as it tells: messages or a prompt, and the tools."""
+    messages = row.get("messages")
+    if messages is None:
+        messages = [{"role": "user", "content": row["prompt"]}]
+    body = {"model": "auto", "messages": messages}
+    return msgspec.json.encode(body | {"tools": row["tools"]} if row.get("tools") else body)
+
+
+def _key(row: Row) -> tuple[str, str]:
+    """Return by what a mark finds its request: ids are each tenant's own."""
+    return str(row.get("tenant")), str(row.get("request_id"))
+
+
 def _mark(path: Path, row: Row) -> float:
     mark = row.get("mark")
     if not isinstance(mark, int | float) or not 0 <= mark <= 1:
@@ -77,17 +96,12 @@ def _side(row: Row, pair: Pair | None) -> str | None:
 
 
 def _find(path: Path, number: int, row: Row, asked: dict[bytes, _Asked]) -> _Asked:
-    messages = row.get("messages")
-    if messages is None:
-        if not isinstance(row.get("prompt"), str):
-            raise DataError(f"{place(path, number, row)}: expected `prompt` or `messages`")
-        messages = [{"role": "user", "content": row["prompt"]}]
-    key = msgspec.json.encode(messages)
-    if key not in asked:
+    body = body_of(row)
+    if body not in asked:
         try:
-            body = decode_body(Operation.CHAT, msgspec.json.encode({"model": "auto", "messages": messages}))
+            conversation = decode_body(Operation.CHAT, body).conversation
         except PosternError as error:
             raise DataError(f"{place(path, number, row)}: {error}") from error
-        texts = [turn.text for turn in body.conversation.turns if turn.role == "user"]
-        asked[key] = _Asked(body.conversation, (texts or [""])[-1], [], [])
-    return asked[key]
+        texts = [turn.text for turn in conversation.turns if turn.role == "user"]
+        asked[body] = _Asked(conversation, (texts or [""])[-1], [], [])
+    return asked[body]

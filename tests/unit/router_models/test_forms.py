@@ -233,9 +233,37 @@ def test_a_prompt_that_both_sides_answered_counts_by_its_own_marks(tmp_path):
         (log_of([None, None]), "no answer of the weak side has a mark"),
         (log_of([1.0] * 5), "0 marks of the strong side, 20 are needed"),
         (log_of([7]), "expected a `mark` from 0 to 1"),
-        ([*log_of([1.0]), {"kind": "request", "request_id": "r0", "tier": "weak", "prompt": None}], r"x\.jsonl:3: "),
+        ([*log_of([1.0]), {"kind": "request", "request_id": "r0", "tier": "weak", "messages": [{}]}], r"x\.jsonl:3: "),
     ],
 )
 def test_a_log_that_teaches_nothing_says_why(tmp_path, rows, told):
     with pytest.raises(DataError, match=told):
         load(as_jsonl(tmp_path / "x.jsonl", rows))
+
+
+def test_ids_in_a_log_are_each_tenants_own_and_the_last_mark_stands(tmp_path):
+    both = [
+        {"kind": "request", "tenant": tenant, "request_id": "same", "tier": "weak", "prompt": f"of {tenant}"}
+        for tenant in ("a", "b")
+    ] + [
+        {"kind": "feedback", "tenant": "a", "request_id": "same", "mark": 0.0},
+        {"kind": "feedback", "tenant": "a", "request_id": "same", "mark": 1.0},
+    ]
+    (found,) = load(as_jsonl(tmp_path / "x.jsonl", both + log_of([1.0] * 20, "strong", 100)))
+    assert (found.prompt, found.weak) == ("of a", 1.0)
+
+
+def test_a_row_of_token_ids_is_left_out_and_tools_count(tmp_path):
+    tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
+    rows = [
+        {"kind": "request", "request_id": "t", "tier": "weak"},
+        {"kind": "feedback", "request_id": "t", "mark": 1},
+        {"kind": "request", "request_id": "u", "tier": "weak", "tools": [tool],
+         "messages": [{"role": "user", "content": "p"}]},
+        {"kind": "feedback", "request_id": "u", "mark": 1},
+    ]  # fmt: skip
+    path = as_jsonl(tmp_path / "x.jsonl", rows + log_of([1.0] * 20, "strong", 100))
+    (found,) = load(path)
+    assert found.asked.tool_count == 1
+    assert load_prompts(path)[0] == found.asked
+    assert len(load_prompts(path)) == 21
