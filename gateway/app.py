@@ -32,6 +32,7 @@ from gateway.core.errors import internal_error
 from gateway.limits.in_flight import InFlight
 from gateway.pipeline import Parts, Pipeline
 from gateway.record import AnswerRecord, Feedback, Record, Recorder, RouterRecord
+from gateway.routing.bars import Bars
 from gateway.routing.exchange import PERIOD_S, HeldShare, Shares
 from gateway.routing.routes import build_routes
 from gateway.settings.feedback import LearningLogSettings
@@ -95,6 +96,7 @@ class Factory:
         self._learned: Learned = {}
         self._shelf = Shelf(self._observe_redis)
         self._shares = Shares(lambda: self._count_fail_open("strong_share"))
+        self._bars = Bars()
         self._learning_logs: dict[LearningLogSettings, LearningLog] = {}
         self._learning_log_settings: LearningLogSettings | None = None
 
@@ -106,6 +108,7 @@ class Factory:
         named = {router for route in settings.routes.values() for router in route.policy.all_routers}
         classifiers = self.rack.open(named, is_strict=is_strict)
         routes = build_routes(settings, self._held(settings, classifiers))
+        self._bars.forget_others(settings.routes)
         self.metrics.know({*settings.models, *settings.routes})
         answers, sessions = self._answers(settings), self._sessions(settings)
         learning_log = self._learning_log(settings)
@@ -130,6 +133,7 @@ class Factory:
                 record=Recorder(parts, self._count_fail_open).record,
                 count_fail_open=self._count_fail_open,
                 feedback=self._feedback(answers, learning_log),
+                bars=self._bars,
             )
         )
         self.rack.keep(classifiers)

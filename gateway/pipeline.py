@@ -8,7 +8,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway.accounting.feedback import Marked
@@ -30,6 +30,7 @@ from gateway.core.judgement import Judgement
 from gateway.core.reply import Reply, Spent
 from gateway.core.tokens import estimate_prompt_tokens
 from gateway.limits.in_flight import InFlight
+from gateway.routing.bars import Bars
 from gateway.routing.candidates import can_serve, find_candidates
 from gateway.routing.escalation import find_escalation
 from gateway.routing.policies import Facts, forced_choice, settle_choice
@@ -83,6 +84,7 @@ class Parts:
     record: Callable[[RequestContext], None]
     count_fail_open: Callable[[str], None]
     feedback: Feedback | None = None
+    bars: Bars = field(default_factory=Bars)
 
 
 class Pipeline:
@@ -304,7 +306,12 @@ class Pipeline:
         def count() -> None:
             self.parts.count_fail_open(CASCADE_STAGE)
 
-        return errand.with_escalation(Escalation(self._plan(ctx, route, stronger), route.cascade, charge, count))
+        rule, name = route.cascade, route.ladder.name
+
+        def clears(confidence: float) -> bool:
+            return self.parts.bars.clears(name, chosen, rule, confidence)
+
+        return errand.with_escalation(Escalation(self._plan(ctx, route, stronger), rule, clears, charge, count))
 
     def _plan(self, ctx: RequestContext, route: Route, chosen: str) -> list[str]:
         """Return the chosen model, then the fallbacks that can serve."""

@@ -25,11 +25,13 @@ from gateway.settings.routes import CascadeSettings
 class Escalation(msgspec.Struct, frozen=True):
     """Whom to ask where the first model is unsure: `plan`, a stronger one and its fallbacks.
 
-    `charge` is told at once what was given up; `count_fail_open`, that an answer could not be judged and went on.
+    `clears` tells from its confidence whether it goes on. `charge` is told at once what was given up, and
+    `count_fail_open` that an answer could not be judged and went on.
     """
 
     plan: Sequence[str]
     rule: CascadeSettings
+    clears: Callable[[float], bool]
     charge: Callable[[Spent], Charge]
     count_fail_open: Callable[[], None]
 
@@ -112,9 +114,8 @@ class _Cascade:
         return reply
 
     async def _decide(self, reply: Reply, held: Held) -> Reply:
-        rule = self._escalation.rule
-        confidence = held.reading.confidence(rule.quantile)
-        if confidence is not None and confidence < rule.min_confidence:
+        confidence = held.reading.confidence(self._escalation.rule.quantile)
+        if confidence is not None and not self._escalation.clears(confidence):
             charge = await self._give_up(held)
             stronger = await self._open(self._escalation.plan, self._attempts_left, self._errand.request)
             stronger.verdict = Verdict(confidence, has_passed=False, charge=charge)

@@ -47,6 +47,13 @@ class CascadeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "models differ, so set it by `postern_cascade_confidence`."
         ),
     ] = 0.3
+    escalate_share: Annotated[
+        Share | None,
+        Meta(
+            description="Share of the judged answers that are given up, the least sure ones, held on live traffic. "
+            "null: `min_confidence` stands as it is."
+        ),
+    ] = None
     band: Annotated[
         Share,
         Meta(

@@ -78,6 +78,8 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ben
         config["routes"] = {
             "auto": {"models": ["small", "large"], "policy": policy},
             "backed": {"models": ["small", "large"], "policy": policy, "fallback": ["large", "small"]},
+            "never": {"models": ["small", "large"], "policy": policy | {"cascade": cascade | {"escalate_share": 0}}},
+            "always": {"models": ["small", "large"], "policy": policy | {"cascade": cascade | {"escalate_share": 1}}},
             "banded": {"models": ["small", "large"], "policy": policy | {"cascade": cascade | {"band": 0}}},
         }
         async with RunningGateway(config, tmp_path_factory.mktemp("gateway")) as gateway:
@@ -236,6 +238,13 @@ async def test_a_forced_tier_a_model_by_its_name_and_a_score_out_of_the_band_are
     assert (await bench.ask("small")).headers["x-postern-model"] == "small"
     assert (await bench.ask("banded")).headers["x-postern-model"] == "small"
     assert all("logprobs" not in request.json for request in bench.weak.requests)
+
+
+async def test_a_share_of_escalations_is_held(bench: Bench) -> None:
+    """Its ends can be told from one request; what lies between is told of the tracker."""
+    assert (await bench.ask("always")).headers["x-postern-reason"] == "escalated"
+    bench.weak.script(UNSURE)
+    assert (await bench.ask("never")).headers["x-postern-reason"] == "score"
 
 
 async def test_completions_are_not_judged(bench: Bench) -> None:

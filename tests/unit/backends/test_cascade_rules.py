@@ -18,6 +18,7 @@ from gateway.core.errors import (
     UpstreamRejectionError,
     UpstreamUnavailableError,
 )
+from gateway.routing.bars import Bars
 from gateway.schema.sse import DONE
 from gateway.settings.routes import CascadeSettings
 from tests.builders import collect, raised_by, reply, request
@@ -92,7 +93,10 @@ class House:
         self.fail_open += 1
 
     async def open(self, rule=RULE, **fields):
-        escalation = Escalation(self.stronger, rule, self.charge, self.count)
+        def clears(confidence):
+            return Bars().clears("auto", "weak", rule, confidence)
+
+        escalation = Escalation(self.stronger, rule, clears, self.charge, self.count)
         errand = Errand(request(**fields), "req-1", self.plan, self.max_attempts)
         return await open_reply(self.dispatcher, errand.with_escalation(escalation))
 
