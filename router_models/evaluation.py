@@ -1,6 +1,6 @@
 """A whole evaluation: several routers and the baselines on one set, as one report, and the report as text."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import numpy as np
@@ -60,7 +60,7 @@ class Operation(msgspec.Struct, frozen=True):
 
 
 def evaluate_routers(  # what the report is about
-    data: str, examples: Sequence[Example], scored: Sequence[Scored], costs: Costs | None, operation: Operation,
+    data: str, examples: Sequence[Example], scored: Iterable[Scored], costs: Costs | None, operation: Operation,
     seed: int,
 ) -> Evaluation:  # fmt: skip
     """Assess routers and baselines on the same examples."""

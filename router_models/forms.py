@@ -75,8 +75,8 @@ def load_routerbench(path: Path, rows: list[Row], pair: Pair | None) -> list[Exa
         if cut is None:
             continue
         prompt = _last_text(row.get("prompt"))
-        if prompt is None:
-            raise DataError(f"{place(path, number, row)}: expected a `prompt`")
+        if prompt is None or max(cut) > 1:
+            raise DataError(f"{place(path, number, row)}: expected a `prompt`, and scores from 0 to 1")
         costs = {name: _number(row.get(name + TOTAL_COST)) for name in models}
         weak_cost, strong_cost = (_mean_of(costs, side) for side in (pair.weak, pair.strong))
         bench = str(row.get("eval_name") or "routerbench")

@@ -1,5 +1,6 @@
 """Reads files of rows: Parquet, CSV, JSON Lines. Knows nothing of what the rows mean."""
 
+import codecs
 import gzip
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def _read_lines(path: Path) -> list[Row]:
     data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     decoder = msgspec.json.Decoder(Row)
     rows = []
-    for number, line in enumerate(data.split(b"\n"), start=1):
+    for number, line in enumerate(data.removeprefix(codecs.BOM_UTF8).split(b"\n"), start=1):
         if not line.strip():
             continue
         try:

@@ -69,7 +69,9 @@ def evaluate(  # noqa: PLR0913, PLR0917  # options, an argument each
         for name, found in judged.items()
     ]
     costs = costs_of(examples, priced, expected_output(next(iter(judged.values())), output_tokens))
-    found = evaluate_routers(data.name, examples, scored, costs, Operation(strong_share, threshold), seed)
+    found = evaluate_routers(
+        data.name, examples, progress(scored, "measuring"), costs, Operation(strong_share, threshold), seed
+    )
     if robustness:
         fooled = {name: _fool(name, router, strong_share, threshold, seed) for name, router in opened.items()}
         found = msgspec.structs.replace(found, robustness=fooled)

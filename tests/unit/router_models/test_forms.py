@@ -4,11 +4,13 @@ import gzip
 import json
 import pickle
 
+import msgspec
 import pyarrow as pa
 import pytest
 from pyarrow import csv, parquet
 
 from gateway.schema.conversation import Turn
+from gateway.telemetry.learning_log import FeedbackRow, RequestRow
 from router_models.data import DataError, Pair, load, load_prompts
 
 PAIR = Pair(("small",), ("large",))
@@ -120,6 +122,17 @@ def test_a_prompt_that_only_looks_like_a_list_is_taken_as_it_stands(tmp_path):
 
 def test_a_row_of_routerbench_without_a_score_is_left_out(tmp_path):
     assert len(load(as_jsonl(tmp_path / "x.jsonl", [BENCH[0], BENCH[1] | {"large": None}]), PAIR)) == 1
+
+
+def test_a_score_over_one_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"x\.jsonl:2: .*scores from 0 to 1"):
+        load(as_jsonl(tmp_path / "x.jsonl", [BENCH[0], BENCH[1] | {"large": 10.0}]), PAIR)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(JUDGED[0]).encode() + b"\r\n" + json.dumps(JUDGED[1]).encode())
+    assert len(load(path)) == 2
 
 
 class Bomb:
@@ -251,6 +264,22 @@ def test_ids_in_a_log_are_each_tenants_own_and_the_last_mark_stands(tmp_path):
     ]
     (found,) = load(as_jsonl(tmp_path / "x.jsonl", both + log_of([1.0] * 20, "strong", 100)))
     assert (found.prompt, found.weak) == ("of a", 1.0)
+
+
+def test_what_the_gateway_writes_is_read(tmp_path):
+    rows = []
+    for number in range(21):
+        tier = "strong" if number else "weak"
+        messages = [{"role": "user", "content": f"p{number}"}]
+        rows += [
+            RequestRow(time=1.0, tenant="t", request_id=f"r{number}", route="auto", model="m", tier=tier,
+                       prompt_tokens=1, completion_tokens=2, messages=messages),
+            FeedbackRow(time=2.0, tenant="t", request_id=f"r{number}", mark=0.5),
+        ]  # fmt: skip
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b"\n".join(map(msgspec.json.encode, rows)))
+    (found,) = load(path)
+    assert (found.prompt, found.weak, found.strong) == ("p0", 0.5, 0.5)
 
 
 def test_a_row_of_token_ids_is_left_out_and_tools_count(tmp_path):
