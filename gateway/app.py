@@ -26,6 +26,7 @@ from gateway.cache.exact import ExactCache
 from gateway.cache.flights import Flights
 from gateway.cache.sessions import Learned, Sessions
 from gateway.classify.onnx import OnnxClassifier
+from gateway.classify.personal_scan import PersonalScan
 from gateway.classify.rack import Rack, Slot
 from gateway.classify.shadow import Shadows
 from gateway.core.errors import internal_error
@@ -126,6 +127,7 @@ class Factory:
                 keys=KeyRing(settings.keys),
                 in_flight=self._bounded(settings.limits.max_in_flight),
                 classifiers=classifiers,
+                detector=PersonalScan(),
                 dispatcher=self._dispatcher(settings),
                 flights=_flights(settings),
                 cache=self._cache(settings),

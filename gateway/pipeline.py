@@ -27,6 +27,7 @@ from gateway.core.clock import Stage
 from gateway.core.context import Bill, CacheOutcome, Charge, Decision, Phase, Reason, RequestContext
 from gateway.core.errors import PosternError, UpstreamTimeoutError, internal_error
 from gateway.core.judgement import Judgement
+from gateway.core.personal import PersonalKind
 from gateway.core.reply import Reply, Spent
 from gateway.core.tokens import estimate_prompt_tokens
 from gateway.limits.in_flight import InFlight
@@ -36,7 +37,7 @@ from gateway.routing.escalation import find_escalation
 from gateway.routing.policies import Facts, forced_choice, settle_choice
 from gateway.routing.routes import Route, RouteTable
 from gateway.schema.conversation import Conversation
-from gateway.schema.request import Operation
+from gateway.schema.request import Operation, Request
 from gateway.settings.models import ModelSettings
 
 CLASSIFY_STAGE = "classify"
@@ -53,6 +54,14 @@ class Judge(Protocol):
 
     async def judge(self, conversation: Conversation) -> Judgement | None:
         """Return the win rate and what else the router can tell, or None."""
+        ...
+
+
+class Detector(Protocol):
+    """Looks for personal data as the walk needs it: it never fails, and what it can't read it takes as personal."""
+
+    async def find_kinds(self, request: Request, request_id: str, *, wants_all: bool) -> frozenset[PersonalKind]:
+        """Return the kinds found, none where there are none; unless all are wanted, the first will do."""
         ...
 
 
@@ -77,6 +86,7 @@ class Parts:
     keys: KeyRing
     in_flight: InFlight
     classifiers: Mapping[str, Judge]
+    detector: Detector
     dispatcher: Dispatcher
     flights: Flights
     cache: ExactCache | None
@@ -117,6 +127,7 @@ class Pipeline:
         with self.admit(ctx):
             entry = await self.lookup(ctx, route)
             await self.recall(ctx, route, entry)
+            await self.protect(ctx, route)
             await self.classify(ctx)
             self.choose(ctx, route)
             reply = await self.dispatch(ctx, route, entry)
@@ -135,6 +146,7 @@ class Pipeline:
             self.identify(ctx)
             route = await self.receive(ctx, client)
             await self.recall(ctx, route)
+            await self.protect(ctx, route, wants_all=True)
             await self.classify(ctx)
             self.choose(ctx, route)
             return ctx.decided
@@ -183,6 +195,13 @@ class Pipeline:
         ctx.recall = await self.parts.sessions.recall(ctx, route.session)
         ctx.stopwatch.lap(Stage.CACHE)
 
+    async def protect(self, ctx: RequestContext, route: Route, *, wants_all: bool = False) -> None:
+        """On a private route, look for personal data. Fails closed: what can't be read is personal."""
+        if not route.is_private:
+            return
+        ctx.personal = await self.parts.detector.find_kinds(ctx.asked, ctx.request_id, wants_all=wants_all)
+        ctx.stopwatch.lap(Stage.GATEWAY)
+
     async def classify(self, ctx: RequestContext) -> None:
         """Judge how hard the request is. Fails open: without a judgement the policy goes to the strong side."""
         if ctx.router is None or ctx.wishes.tier is not None or ctx.judgement is not None:
@@ -195,7 +214,9 @@ class Pipeline:
 
     def choose(self, ctx: RequestContext, route: Route) -> None:
         """Choose the model: candidates first, then the policy among them."""
-        candidates = find_candidates(route.ladder, self.parts.models, ctx.asked, ctx.prompt_tokens)
+        candidates = find_candidates(
+            route.ladder, self.parts.models, ctx.asked, ctx.prompt_tokens, only_local=bool(ctx.personal)
+        )
         facts = Facts(ctx.judgement, ctx.wishes, candidates, ctx.recall, ctx.router)
         choice = route.policy.choose(route.ladder, facts)
         if ctx.wishes.tier is not None and not route.ladder.is_pinned:
@@ -316,8 +337,11 @@ class Pipeline:
     def _plan(self, ctx: RequestContext, route: Route, chosen: str) -> list[str]:
         """Return the chosen model, then the fallbacks that can serve."""
         request, models, tokens = ctx.asked, self.parts.models, ctx.prompt_tokens
-        rest = [name for name in route.fallback if name != chosen and can_serve(models[name], request, tokens)]
-        return [chosen, *rest]
+
+        def is_able(name: str) -> bool:
+            return can_serve(models[name], request, tokens, only_local=bool(ctx.personal))
+
+        return [chosen, *(name for name in route.fallback if name != chosen and is_able(name))]
 
     async def _relay_whole(self, ctx: RequestContext, reply: Reply, client: Client) -> None:
         body = b"".join([block async for block in reply.blocks])

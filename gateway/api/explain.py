@@ -39,6 +39,7 @@ class Explanation(msgspec.Struct, frozen=True):
     """The decision and everything it rests on. Costs assume `completion_tokens` in the answer.
 
     `escalation`: on a cascade, the model that is asked where the chosen one begins unsure; null where nobody judges it.
+    `personal`: on a private route, the kinds of personal data that were found, never what or where.
     """
 
     route: str
@@ -52,6 +53,7 @@ class Explanation(msgspec.Struct, frozen=True):
     completion_tokens: int
     candidates: list[CandidateExplanation]
     escalation: str | None = None
+    personal: list[str] = []
 
 
 async def explain(pipeline: Pipeline, ctx: RequestContext, client: Client) -> Explanation:
@@ -81,6 +83,7 @@ async def explain(pipeline: Pipeline, ctx: RequestContext, client: Client) -> Ex
             for candidate in decision.candidates
         ],
         escalation=decision.escalation,
+        personal=sorted(ctx.personal),
     )
 
 

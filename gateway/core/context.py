@@ -8,6 +8,7 @@ import msgspec
 from gateway.core.clock import Stage, Stopwatch
 from gateway.core.errors import InternalError, PosternError
 from gateway.core.judgement import Judgement
+from gateway.core.personal import PersonalKind
 from gateway.core.session import Recall
 from gateway.schema.request import Operation, Request
 
@@ -184,6 +185,7 @@ class RequestContext:
     cache_outcome: CacheOutcome = CacheOutcome.BYPASS
     judgement: Judgement | None = None
     recall: Recall | None = None
+    personal: frozenset[PersonalKind] = frozenset()
     router: str | None = None
     decision: Decision | None = None
     model: str | None = None

@@ -6,6 +6,7 @@ PosternError
 │   ├── InvalidValueError          400  invalid_value
 │   ├── UnsupportedParameterError  400  unsupported_parameter
 │   ├── ContextLengthError         400  context_length_exceeded
+│   ├── PersonalDataError          400  personal_data
 │   ├── UpstreamRejectionError     4xx  upstream_rejected: the model's server found the fault
 │   ├── BodyTimeoutError           408  request_timeout
 │   └── BodyTooLargeError          413  request_too_large
@@ -84,6 +85,12 @@ class ContextLengthError(InvalidRequestError):
     """The request is longer than any window of the route."""
 
     code = "context_length_exceeded"
+
+
+class PersonalDataError(InvalidRequestError):
+    """The request holds personal data, and no local model of the route can serve it."""
+
+    code = "personal_data"
 
 
 class UpstreamRejectionError(InvalidRequestError):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from gateway.core.context import Candidate, Ladder, Reason
-from gateway.core.errors import ContextLengthError, UnsupportedParameterError
+from gateway.core.errors import ContextLengthError, PersonalDataError, UnsupportedParameterError
 from gateway.core.tokens import estimate_longest_tokens
 from gateway.schema.request import Operation, Request
 from gateway.settings.models import ModelSettings
@@ -13,31 +13,42 @@ GENEROSITY = 2
 
 
 def find_candidates(
-    ladder: Ladder, models: Mapping[str, ModelSettings], request: Request, prompt_tokens: int
+    ladder: Ladder,
+    models: Mapping[str, ModelSettings],
+    request: Request,
+    prompt_tokens: int,
+    *,
+    only_local: bool = False,
 ) -> tuple[Candidate, ...]:
     """Return every model of the ladder, each with the reason why it can't serve, if there is one.
 
     `prompt_tokens` counts all of the request; prompts and inputs that come as a list must fit the window one by one.
+    `only_local`: the request must not leave for any other model.
 
     Raises:
         UnsupportedParameterError: no model has the capabilities.
-        ContextLengthError: those that have them have too small a window, even by a generous estimate.
+        PersonalDataError: some have them, but none of those is local.
+        ContextLengthError: those that may serve have too small a window, even by a generous estimate.
     """
     prompt_tokens = _in_window(request, prompt_tokens)
     capable = [name for name in ladder.models if not _missing(models[name], request)]
     if not capable:
         raise _unsupported(ladder, models, request)
-    fitting = {name for name in capable if _fits(models[name], request, prompt_tokens)}
+    allowed = [name for name in capable if models[name].local or not only_local]
+    if not allowed:
+        raise _no_local(ladder)
+    fitting = {name for name in allowed if _fits(models[name], request, prompt_tokens)}
     if not fitting:
-        fitting = {_widest(capable, models, request, prompt_tokens)}
-    return tuple(
-        Candidate(name, None if name in fitting else Reason.CONTEXT if name in capable else Reason.CAPABILITY)
-        for name in ladder.models
-    )
+        fitting = {_widest(allowed, models, request, prompt_tokens)}
+    dropped = dict.fromkeys(ladder.models, Reason.CAPABILITY)
+    dropped |= dict.fromkeys(capable, Reason.PRIVATE) | dict.fromkeys(allowed, Reason.CONTEXT)
+    return tuple(Candidate(name, None if name in fitting else dropped[name]) for name in ladder.models)
 
 
-def can_serve(model: ModelSettings, request: Request, prompt_tokens: int) -> bool:
-    """Tell whether one model has the capabilities and the window for a request."""
+def can_serve(model: ModelSettings, request: Request, prompt_tokens: int, *, only_local: bool = False) -> bool:
+    """Tell whether one model has the capabilities and the window for a request, and may see it."""
+    if only_local and not model.local:
+        return False
     return not _missing(model, request) and _fits(model, request, _in_window(request, prompt_tokens))
 
 
@@ -65,6 +76,14 @@ def _widest(capable: list[str], models: Mapping[str, ModelSettings], request: Re
             param="messages",
         )
     return widest
+
+
+def _no_local(ladder: Ladder) -> PersonalDataError:
+    # Not what was found: the answer may pass through logs that the prompt must not reach.
+    return PersonalDataError(
+        f"The request holds personal data, which {ladder.name!r} sends to local models only, and none of them can "
+        "serve it. The operator marks models as `local`."
+    )
 
 
 def _unsupported(ladder: Ladder, models: Mapping[str, ModelSettings], request: Request) -> UnsupportedParameterError:

@@ -31,6 +31,7 @@ class Route(msgspec.Struct, frozen=True):
     fleet: str = ""
     fallback: tuple[str, ...] = ()
     max_attempts: int = 3
+    is_private: bool = False
     cascade: CascadeSettings | None = None
     session: SessionSettings | None = None
     trials: Trials | None = None
@@ -93,6 +94,7 @@ def _route(name: str, route: RouteSettings, settings: Settings, held: HeldShare 
         fleet=_fleet((*route.models, *route.fallback), settings),
         fallback=route.fallback,
         max_attempts=route.max_attempts,
+        is_private=PolicyKind.PRIVATE in route.policy.kinds,
         cascade=route.policy.cascade if PolicyKind.CASCADE in route.policy.kinds else None,
         trials=build_trials(route.policy.routers),
         session=route.policy.session if PolicyKind.SESSION in route.policy.kinds else None,
@@ -106,9 +108,16 @@ def _fleet(names: tuple[str, ...], settings: Settings) -> str:
 
 
 def _embedding_route(name: str, route: RouteSettings, settings: Settings) -> Route:
-    """Pin embeddings to the first model that makes them: vectors of two models can't be compared."""
+    """Pin embeddings to the first model that makes them: vectors of two models can't be compared.
+
+    On a private route to the first local one, where there is one: whatever is in a text, its vector must come from the
+    same model.
+    """
+    is_private = PolicyKind.PRIVATE in route.policy.kinds
     able = [model for model in route.models if Capability.EMBEDDINGS in settings.models[model].capabilities]
-    return _pinned(name, able[0] if able else route.models[0], settings)
+    local = [model for model in able if is_private and settings.models[model].local]
+    pinned = _pinned(name, (*local, *able, *route.models)[0], settings)
+    return msgspec.structs.replace(pinned, is_private=is_private)
 
 
 def build_ladder(name: str, route: RouteSettings, models: Mapping[str, ModelSettings]) -> Ladder:

@@ -18,6 +18,8 @@ def check_policy(route: RouteSettings, known: Mapping[str, ModelSettings | None]
     """Yield what a policy lacks or has too much of. `known` are the models there are, None those unsound."""
     yield from _check_kinds(route.policy.kinds, under(path, "kind"))
     yield from _check_model(route, known, under(path, "model"))
+    if PolicyKind.PRIVATE in route.policy.kinds:
+        yield from _check_private(route, known, under(path, "kind"))
     if PolicyKind.CASCADE in route.policy.kinds:
         yield from _check_cascade(route, known, path)
     elif route.policy.cascade != CascadeSettings():
@@ -53,6 +55,16 @@ def _check_model(route: RouteSettings, known: Mapping[str, object], path: str) -
     elif model not in route.models:
         choices = [name for name in route.models if name in known]  # the others may be anything, a secret too
         yield Fault(path, "is not one of the route's models", suggest(model, choices))
+
+
+def _check_private(route: RouteSettings, known: Mapping[str, ModelSettings | None], path: str) -> Iterator[Fault]:
+    models = [known.get(name) for name in route.models]
+    if models and not any(model is None or model.local for model in models):
+        yield Fault(
+            path,
+            "leaves personal data nowhere to go: no model of the route is local",
+            "set `local: true` on a model that may see them, or leave `private` out",
+        )
 
 
 def _check_cascade(route: RouteSettings, known: Mapping[str, ModelSettings | None], path: str) -> Iterator[Fault]:

@@ -20,6 +20,6 @@ FIELDS: Mapping[type[msgspec.Struct], frozenset[str]] = {
 
 VALUES: Mapping[object, frozenset[str]] = {
     BackendKind: frozenset({"triton", "onnx"}),
-    PolicyKind: frozenset({"domain", "private"}),
+    PolicyKind: frozenset({"domain"}),
 }
 """Choices of an enum, with or without a member."""

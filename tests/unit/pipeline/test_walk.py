@@ -13,6 +13,7 @@ from gateway.cache.sessions import Sessions
 from gateway.core.context import CacheOutcome, Phase, Reason, Tier, Usage, Wishes
 from gateway.core.errors import InternalError, InvalidJsonError, UpstreamInterruptedError, UpstreamUnavailableError
 from gateway.core.judgement import Judgement
+from gateway.core.personal import PersonalKind
 from gateway.limits.in_flight import InFlight
 from gateway.pipeline import Parts, Pipeline
 from gateway.routing.exchange import HeldShare
@@ -24,10 +25,23 @@ from gateway.stores.memory import MemoryStore
 from gateway.stores.store import StoreUnavailableError
 from tests.builders import STREAM, body, chunk, context, model, price, raised_by, reply, request, usage_chunk
 
-VERBS = ("identify", "receive", "admit", "lookup", "recall", "classify", "choose", "dispatch", "relay", "settle")
+VERBS = (
+    "identify",
+    "receive",
+    "admit",
+    "lookup",
+    "recall",
+    "protect",
+    "classify",
+    "choose",
+    "dispatch",
+    "relay",
+    "settle",
+)
+PRIVATE = (PolicyKind.PRIVATE, PolicyKind.COMPLEXITY)
 USAGE = usage_chunk(prompt_tokens=100, completion_tokens=50)
 BILLED_STREAM = STREAM.removesuffix(b"data: [DONE]\n\n") + USAGE + b"data: [DONE]\n\n"
-MODELS = {"small": model(price=price(1.0, 2.0)), "large": model(price=price(10.0, 20.0))}
+MODELS = {"small": model(price=price(1.0, 2.0), local=True), "large": model(price=price(10.0, 20.0))}
 STREAMED = {"stream": True, "stream_options": {"include_usage": True}}
 
 
@@ -47,9 +61,9 @@ class TracedPipeline(Pipeline):
 
     @staticmethod
     def _traced(verb, run, told):
-        def traced(*arguments):
+        def traced(*arguments, **named):
             told.append(verb)
-            return run(*arguments)
+            return run(*arguments, **named)
 
         return traced
 
@@ -58,9 +72,19 @@ class House:
     """A pipeline of fakes. At each of its awaits it can be told to stop for good or to fail."""
 
     def __init__(
-        self, *, score=0.1, has_cache=False, keys=None, limit=5, fallback=(), kind=PolicyKind.COMPLEXITY, held=None
+        self,
+        *,
+        score=0.1,
+        has_cache=False,
+        keys=None,
+        limit=5,
+        fallback=(),
+        kind=PolicyKind.COMPLEXITY,
+        held=None,
+        personal=(),
     ):
         self.score, self.answer, self.judged = score, body(), 0
+        self.personal = frozenset(personal)
         self.stop_at = self.fail_at = self.fault = None
         self.reached = asyncio.Event()
         self.looked_up = []
@@ -78,6 +102,7 @@ class House:
             keys=KeyRing(keys or KeysSettings()),
             in_flight=InFlight(limit),
             classifiers={"default": Fake(version="1", judge=self._judge)},
+            detector=Fake(find_kinds=self._find_kinds),
             dispatcher=Dispatcher(replicas, dict.fromkeys(MODELS, 10.0), lambda *_: None),
             flights=Flights(),
             cache=cache if has_cache else None,
@@ -103,6 +128,10 @@ class House:
             return await inner.get(key)
 
         return Fake(get=get, set=inner.set)
+
+    async def _find_kinds(self, asked, request_id, *, wants_all):
+        await self.at("protect")
+        return self.personal
 
     async def _judge(self, _):
         self.judged += 1
@@ -427,7 +456,7 @@ async def test_judging_alone_asks_no_upstream_and_takes_no_place():
     ctx = context()
     decision = await house.pipeline.judge(ctx, house.client())
     assert (decision.model, decision.reason) == ("large", Reason.SCORE)
-    assert house.told == ["identify", "receive", "recall", "classify", "choose"]
+    assert house.told == ["identify", "receive", "recall", "protect", "classify", "choose"]
     assert (house.asked, house.records) == ([], [])
 
 
@@ -536,3 +565,30 @@ async def test_neither_a_hit_nor_an_explanation_nor_a_missing_score_moves_the_sh
     house.score = 0.2
     await house.pipeline.judge(context(), house.client())
     assert held.seen == [(0.1, False)]
+
+
+async def test_what_is_personal_goes_to_a_local_model_whatever_the_score_and_the_header_say():
+    for wishes in (None, Wishes(tier=Tier.STRONG)):
+        house = House(score=0.9, kind=PRIVATE, personal={PersonalKind.EMAIL})
+        record = await house.walk(wishes)
+        assert (house.asked, record.reason, record.model) == (["small"], Reason.PRIVATE, "small")
+
+
+async def test_what_is_not_personal_goes_where_it_would_on_a_private_route():
+    house = House(score=0.9, kind=PRIVATE)
+    record = await house.walk()
+    assert (house.asked, record.reason) == (["large"], Reason.SCORE)
+
+
+async def test_what_is_personal_never_falls_back_to_a_model_that_is_not_local():
+    house = House(score=0.1, kind=PRIVATE, personal={PersonalKind.EMAIL}, fallback=("large", "small"))
+    house.fail_at, house.fault = "upstream.open.small", UpstreamUnavailableError("down")
+    record = await house.walk()
+    assert set(house.asked) == {"small"}
+    assert record.outcome == "upstream_unavailable"
+
+
+async def test_a_pinned_model_is_asked_whatever_is_personal():
+    house = House(kind=PRIVATE, personal={PersonalKind.EMAIL})
+    await house.walk(model="large")
+    assert house.asked == ["large"]

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.core.context import Reason
-from gateway.core.errors import ContextLengthError, UnsupportedParameterError
+from gateway.core.errors import ContextLengthError, PersonalDataError, UnsupportedParameterError
 from gateway.core.tokens import estimate_prompt_tokens
 from gateway.routing.candidates import can_serve, find_candidates
 from gateway.schema.request import Operation
@@ -120,3 +120,34 @@ def test_prompts_of_a_completion_have_a_window_each_and_those_of_a_chat_share_on
     assert can_serve(SMALL, asked, estimate_prompt_tokens(asked.conversation))
     asked = request(messages=[{"role": "user", "content": "word " * 300}] * 10)
     assert not can_serve(SMALL, asked, estimate_prompt_tokens(asked.conversation))
+
+
+HOME = {"small": model(), "middle": model(local=True, capabilities=(Capability.TOOLS,)), "large": LARGE}
+
+
+def kept_home(tokens=10, **body):
+    found = find_candidates(ladder(*HOME), HOME, request(**body), tokens, only_local=True)
+    return [candidate.dropped for candidate in found]
+
+
+def test_what_must_stay_local_leaves_the_others_out():
+    assert kept_home() == [Reason.PRIVATE, None, Reason.PRIVATE]
+    assert kept_home(**TOOLS) == [Reason.CAPABILITY, None, Reason.PRIVATE]
+
+
+def test_what_must_stay_local_may_still_fit_by_a_generous_estimate():
+    assert kept_home(16_000) == [Reason.PRIVATE, None, Reason.PRIVATE]
+
+
+def test_what_must_stay_local_is_refused_where_no_local_model_can_serve_it():
+    with pytest.raises(PersonalDataError) as caught:
+        kept_home(**IMAGE)
+    assert (caught.value.status, caught.value.code) == (400, "personal_data")
+    with pytest.raises(ContextLengthError):
+        kept_home(17_000)
+    with pytest.raises(UnsupportedParameterError):
+        kept_home(n=2)
+
+
+def test_only_a_local_model_can_serve_what_must_stay_local():
+    assert [can_serve(one, request(), 10, only_local=True) for one in HOME.values()] == [False, True, False]

@@ -66,3 +66,27 @@ def test_an_unknown_name_is_not_found_and_not_repeated(operation):
     assert (caught.value.status, caught.value.code, caught.value.param) == (404, "model_not_found", "model")
     assert "my-secret-name" not in caught.value.message
     assert "6" in caught.value.message
+
+
+def private_routes(kind):
+    able = (Capability.EMBEDDINGS,)
+    models = {"far": model(capabilities=able), "near": model(capabilities=able, local=True), "small": model(local=True)}
+    auto = RouteSettings(models=("small", "far", "near"), policy=PolicySettings(kind=kind))
+    far = RouteSettings(models=("small", "far"), policy=PolicySettings(kind=kind))
+    return build_routes(Settings(models=models, routes={"auto": auto, "abroad": far}))
+
+
+def test_a_private_route_pins_embeddings_to_a_local_model_where_there_is_one():
+    table = private_routes((PolicyKind.PRIVATE, PolicyKind.COMPLEXITY))
+    found = [table.resolve(name, Operation.EMBEDDING) for name in ("auto", "abroad", "near")]
+    assert [route.ladder.models for route in found] == [("near",), ("far",), ("near",)]
+    assert [route.is_private for route in found] == [True, True, False]
+
+
+@pytest.mark.parametrize(("kind", "is_private"), [(PolicyKind.PRIVATE, True), (PolicyKind.COMPLEXITY, False)])
+def test_a_route_is_private_where_its_policy_says_so_and_a_model_by_its_own_name_never_is(kind, is_private):
+    table = private_routes(kind)
+    assert table.resolve("auto", Operation.CHAT).is_private is is_private
+    assert table.resolve("auto", Operation.EMBEDDING).ladder.models == (("near",) if is_private else ("far",))
+    assert table.resolve("abroad", Operation.CHAT).is_private is is_private
+    assert not table.resolve("near", Operation.CHAT).is_private
