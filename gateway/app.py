@@ -81,7 +81,7 @@ BACKENDS: Mapping[BackendKind, Callable[[str, ModelSettings], list[Backend]]] = 
 
 MAX_SESSIONS = 20_000
 MAX_SESSION_BYTES = 33_554_432
-"""Conversations remembered in one process: some 500 bytes each, and each for ten minutes unless told otherwise."""
+"""Conversations remembered in one process: some 300 bytes each, and each for five minutes unless told otherwise."""
 
 
 class Factory:

@@ -5,6 +5,7 @@ Every test has a route of its own, as each route learns for itself how well its 
 """
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ PROOF = (
 EASY = ("What is the capital of France?", "What is the capital of Italy?", "What is the capital of Spain?", "And Peru?")
 KEYS = {"alice": "pk-alice", "bob": "pk-bob"}
 SESSION = "SECRET-CONVERSATION-7"
-NAMES = ("stays", "streams", "heads", "names", "tenants", "hi", "wishes", "told", "uncached", "falls-back")
+NAMES = ("stays", "streams", "heads", "names", "tenants", "hi", "wishes", "told", "uncached", "falls-back", "reloads")
 ROUTES = {name: {} for name in NAMES} | {"expires": {"cache_ttl_s": 0.4}}
 
 
@@ -198,3 +199,12 @@ async def test_a_conversation_is_where_it_was_answered_not_where_it_was_sent(hou
     assert await say(house, "falls-back", EASY[0], session="up") == ("large", "fallback")
     house.weak.script(FRESH)
     assert await say(house, "falls-back", *EASY[:2], session="up") == STAYED
+
+
+async def test_a_reload_forgets_no_conversation(house):
+    script(house)
+    await say(house, "reloads", PROOF)
+    seen = len(house.gateway.log)
+    house.gateway.signal(signal.SIGHUP)
+    await house.gateway.wait_for("reloaded", since=seen)
+    assert await say(house, "reloads", PROOF, EASY[0]) == STAYED
