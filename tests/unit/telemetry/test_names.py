@@ -20,6 +20,7 @@ PROMISED = {
     "postern_classify_seconds": ("router",),
     "postern_score": ("route",),
     "postern_cascade_confidence": ("route",),
+    "postern_threshold": ("route",),
     "postern_cache_requests_total": ("route", "outcome"),
     "postern_upstream_attempts_total": ("model", "outcome"),
     "postern_in_flight": ("model",),
