@@ -70,7 +70,8 @@ class Bench:
 async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
     async with Upstream() as weak, Upstream() as strong:
         config = two_models(weak.url, strong.url, cache={"exact": {}})
-        config["models"]["small"]["capabilities"] = ["tools", "json_schema", "logprobs", "n"]
+        config["models"]["small"] |= {"capabilities": ["tools", "json_schema", "logprobs", "n"], "local": True}
+        config["models"]["house"] = config["models"]["large"] | {"local": True}
         for model in config["models"].values():
             model["timeouts"] = {"first_byte_s": 1, "between_chunks_s": 1.5, "total_s": 3}
         cascade = {"tokens": TOKENS, "quantile": 0, "min_confidence": 0.3, "wait_s": WAIT_S}
@@ -80,6 +81,12 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ben
             "backed": {"models": ["small", "large"], "policy": policy, "fallback": ["large", "small"]},
             "never": {"models": ["small", "large"], "policy": policy | {"cascade": cascade | {"escalate_share": 0}}},
             "always": {"models": ["small", "large"], "policy": policy | {"cascade": cascade | {"escalate_share": 1}}},
+            "private": {
+                "models": ["small", "large", "house"],
+                "policy": policy | {"kind": ["private", "cascade"]},
+                "fallback": ["large"],
+            },
+            "alone": {"models": ["small", "large"], "policy": policy | {"kind": ["private", "cascade"]}},
             "banded": {"models": ["small", "large"], "policy": policy | {"cascade": cascade | {"band": 0}}},
         }
         async with RunningGateway(config, tmp_path_factory.mktemp("gateway")) as gateway:
@@ -254,6 +261,20 @@ async def test_completions_are_not_judged(bench: Bench) -> None:
         answer = await wire.response()
     assert answer.headers["x-postern-model"] == "small"
     assert "logprobs" not in bench.weak.requests[0].json
+
+
+async def test_personal_data_are_never_escalated_to_a_model_that_is_not_local(bench: Bench) -> None:
+    bench.weak.script(UNSURE)
+    secret = {"messages": [{"role": "user", "content": "Pay it from DE89 3704 0044 0532 0130 00, please."}]}
+    plain = await bench.ask("private")
+    assert (plain.headers["x-postern-model"], plain.headers["x-postern-reason"]) == ("large", "escalated")
+    kept = await bench.ask("private", **secret)
+    assert (kept.headers["x-postern-model"], kept.headers["x-postern-reason"]) == ("house", "escalated")
+    assert (await bench.ask("alone")).headers["x-postern-model"] == "large"
+    assert (await bench.ask("alone", **secret)).headers["x-postern-model"] == "small", "there is nobody to ask"
+    bench.strong.script(Error(503))
+    assert (await bench.ask("private", temperature=0.5, **secret)).status == 502, "nor as a fallback"
+    assert bench.strong.requests[-1].json["model"] == "house"
 
 
 MALFORMED: dict[str, Any] = {
