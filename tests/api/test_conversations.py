@@ -32,8 +32,23 @@ PROOF = (
 EASY = ("What is the capital of France?", "What is the capital of Italy?", "What is the capital of Spain?", "And Peru?")
 KEYS = {"alice": "pk-alice", "bob": "pk-bob"}
 SESSION = "SECRET-CONVERSATION-7"
-NAMES = ("stays", "streams", "heads", "names", "tenants", "hi", "wishes", "told", "uncached", "falls-back", "reloads")
+NAMES = (
+    "stays",
+    "streams",
+    "heads",
+    "names",
+    "tenants",
+    "hi",
+    "wishes",
+    "told",
+    "uncached",
+    "falls-back",
+    "reloads",
+    "private",
+)
 ROUTES = {name: {} for name in NAMES} | {"expires": {"cache_ttl_s": 0.4}}
+
+KINDS = {"private": ("private",)}
 
 
 def turns(*said: str) -> list[dict[str, str]]:
@@ -63,13 +78,19 @@ async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House
         urls = {"small": weak.url, "large": strong.url}
         config = {
             "models": {
-                name: {"backend": "openai", "urls": [urls[name]], "price": prices[name], "context_tokens": 100_000}
+                name: {
+                    "backend": "openai",
+                    "urls": [urls[name]],
+                    "price": prices[name],
+                    "context_tokens": 100_000,
+                    "local": name == "small",
+                }
                 for name in urls
             },
             "routes": {
                 name: {
                     "models": ["small", "large"],
-                    "policy": {"kind": ["complexity", "session"], "threshold": threshold, "session": session},
+                    "policy": {"kind": [*KINDS.get(name, ()), "session"], "threshold": threshold, "session": session},
                     "fallback": ["large", "small"],
                 }
                 for name, session in ROUTES.items()
@@ -163,6 +184,13 @@ async def test_what_the_client_asks_for_is_given(house, headers, expected):
     session = str(headers)
     await say(house, "wishes", PROOF, session=session)
     assert await say(house, "wishes", PROOF, EASY[0], session=session, headers=headers) == expected
+
+
+async def test_personal_data_stays_on_a_local_model_wherever_the_conversation_was(house):
+    script(house)
+    assert await say(house, "private", PROOF) == ("large", "score")
+    assert await say(house, "private", PROOF, EASY[0]) == STAYED
+    assert await say(house, "private", PROOF, EASY[0], "My IBAN is DE89 3704 0044 0532 0130 00. Spell it.") == WENT
 
 
 async def test_a_route_is_explained_as_the_request_would_go_and_a_conversation_has_no_name_to_read(house):
