@@ -19,6 +19,7 @@ ROUNDS = 300
 MIN_ROWS = 30
 BINS = 10
 CURVE_POINTS = 101
+MIXES = 51
 
 Rows = NDArray[np.int64]
 
@@ -73,12 +74,16 @@ class Bin(msgspec.Struct, frozen=True):
 
 
 class Assessment(msgspec.Struct, frozen=True):
-    """All there is to say of one router on one set. `curve` holds PGR at even strong shares from 0 to 1."""
+    """All there is to say of one router on one set. `curve` holds PGR at even strong shares from 0 to 1.
+
+    `mixes` are quality and cost along it, empty where no costs are known.
+    """
 
     router: str
     all: Group
     at_threshold: Point
     best_arena: Point | None
+    mixes: tuple[Point, ...]
     reliability: tuple[Bin, ...]
     curve: tuple[float, ...] | None
     by_bench: dict[str, Group]
@@ -93,6 +98,7 @@ class Baseline(msgspec.Struct, frozen=True):
     name: str
     order: Order | None
     at_share: Point
+    mixes: tuple[Point, ...]
     curve: tuple[float, ...] | None
 
 
@@ -139,12 +145,13 @@ def assess(
 
     told = [example.domain or judged or "unknown" for example, judged in zip(examples, scored.domain, strict=True)]
     languages = [example.language or detect(example.prompt) for example in examples]
-    has_gap = labels.gap.mean() >= MIN_GAP
+    has_gap, mixes = labels.gap.mean() >= MIN_GAP, mixes_of(scored.score, labels)
     return Assessment(
         router=scored.router,
         all=measure(scored.score, labels, everyone, rng),
         at_threshold=mix(scored.score, labels, strong_share) if threshold is None else cut(scored, labels, threshold),
-        best_arena=best_arena(scored.score, labels),
+        best_arena=max(mixes, key=lambda point: point.arena or 0.0) if mixes else None,
+        mixes=mixes,
         reliability=reliability(scored.score, labels.win),
         curve=_curve(scored.score, labels.gap) if has_gap else None,
         by_bench=groups([example.bench for example in examples]),
@@ -160,7 +167,7 @@ def assess_baseline(name: str, score: Floats, labels: Labels, strong_share: floa
     if labels.gap.mean() >= MIN_GAP:
         order = _order(score, labels.gap, labels.length, np.random.default_rng(seed))
         curve = _curve(score, labels.gap)
-    return Baseline(name, order, mix(score, labels, strong_share), curve)
+    return Baseline(name, order, mix(score, labels, strong_share), mixes_of(score, labels), curve)
 
 
 def measure(score: Floats, labels: Labels, rows: Rows, rng: np.random.Generator) -> Group:
@@ -230,11 +237,14 @@ def _point(strong: Floats, labels: Labels) -> Point:
     return Point(float(strong.mean()), quality, pgr, usd, arena_score(quality, usd))
 
 
-def best_arena(score: Floats, labels: Labels) -> Point | None:
-    """Return the mix with the highest arena score along the curve; chosen on these labels, so a little too good."""
+def mixes_of(score: Floats, labels: Labels) -> tuple[Point, ...]:
+    """Return mixes along the curve, from all weak to all strong; none where no costs are known.
+
+    The one with the highest arena score is chosen on these labels, so it is a little too good.
+    """
     if labels.costs is None:
-        return None
-    return max((mix(score, labels, share) for share in np.linspace(0, 1, 51)), key=lambda point: point.arena or 0.0)
+        return ()
+    return tuple(mix(score, labels, float(share)) for share in np.linspace(0, 1, MIXES))
 
 
 def reliability(score: Floats, win: Floats) -> tuple[Bin, ...]:

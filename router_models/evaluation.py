@@ -51,6 +51,12 @@ class Evaluation(msgspec.Struct, frozen=True):
         drawn = [(length.name, length.curve), *((one.router, one.curve) for one in self.routers)]
         return {name: curve for name, curve in drawn if curve is not None}
 
+    @property
+    def mixes(self) -> dict[str, tuple[Point, ...]]:
+        """Quality and cost along each curve, by name; empty where no costs are known."""
+        drawn = [(one.name, one.mixes) for one in self.baselines] + [(one.router, one.mixes) for one in self.routers]
+        return {name: points for name, points in drawn if points}
+
 
 class Operation(msgspec.Struct, frozen=True):
     """At which mix routers are compared: a threshold, or the same strong share for all."""

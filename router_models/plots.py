@@ -7,10 +7,11 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from router_models.assess import Bin
+from router_models.assess import Bin, Point
 
 WIDTH, HEIGHT = 61, 17
 MARKS = "ox+*#@%&"
+BASELINES = {"prompt length": "--", "random": ":"}
 
 
 def terminal_curve(curves: Mapping[str, Sequence[float]]) -> str:
@@ -42,13 +43,38 @@ def curve_png(curves: Mapping[str, Sequence[float]], bins: Mapping[str, Sequence
         axes.set_xlim(0, 1)
         axes.grid(visible=True, color="0.9")
     for name, curve in curves.items():
-        left.plot(np.linspace(0, 1, len(curve)), curve, label=name, linestyle="--" if name == "prompt length" else "-")
+        left.plot(np.linspace(0, 1, len(curve)), curve, label=name, linestyle=BASELINES.get(name, "-"))
     for name, found in bins.items():
         right.plot([one.score for one in found], [one.win for one in found], marker="o", label=name)
     left.set(xlabel="share of calls to the strong side", ylabel="PGR", title=title)
     right.set(xlabel="score (win rate promised)", ylabel="win rate found", title="reliability", ylim=(0, 1))
     left.legend()
     right.legend()
+    return _png(figure)
+
+
+def cost_png(mixes: Mapping[str, Sequence[Point]], title: str) -> bytes:
+    """Draw quality over cost, from all weak to all strong; return a PNG."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for name, points in mixes.items():
+        usd = [point.usd_per_1000 or 0.0 for point in points]
+        axes.plot(usd, [point.quality for point in points], label=name, linestyle=BASELINES.get(name, "-"))
+    ends = next(iter(mixes.values()))
+    for point, name in ((ends[0], "always weak"), (ends[-1], "always strong")):
+        axes.plot(point.usd_per_1000 or 0.0, point.quality, marker="o", color="black")
+        side = {"always weak": "left", "always strong": "right"}[name]
+        axes.annotate(
+            name, (point.usd_per_1000 or 0.0, point.quality), textcoords="offset points", xytext=(0, -14), ha=side
+        )
+    axes.set(xlabel="USD for 1,000 requests", ylabel="quality (mean score)", title=title)
+    axes.grid(visible=True, color="0.9")
+    axes.legend()
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=120, metadata={"Software": None})
     return drawn.getvalue()

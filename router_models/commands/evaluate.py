@@ -8,7 +8,7 @@ import numpy as np
 
 from gateway.classify.onnx import OnnxClassifier
 from router_models.assess import Scored
-from router_models.commands.console import Refusal, progress, refusing, say, write_whole
+from router_models.commands.console import Refusal, progress, refusing, say, write_folder
 from router_models.commands.options import (
     expected_output,
     judge_all,
@@ -23,7 +23,7 @@ from router_models.costs import costs_of
 from router_models.data import DataError, load
 from router_models.evaluation import Evaluation, Operation, evaluate_routers, tell
 from router_models.gadget import STEPS
-from router_models.plots import curve_png
+from router_models.plots import cost_png, curve_png
 from router_models.robustness import Report
 from router_models.robustness import report as measure_robustness
 
@@ -47,7 +47,7 @@ MIN_ROWS = 20
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Compare the routers' mixes at this threshold instead.")
 @price_options
 @click.option("--robustness", is_flag=True, help="Also try to fool each router (some seconds each).")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for report.json and curve.png.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for report.json and the plots.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--seed", type=int, default=7, show_default=True, help="Seed of the bootstrap and of the changes.")
 def evaluate(  # noqa: PLR0913, PLR0917  # options, an argument each
@@ -88,8 +88,11 @@ def _fool(name: str, router: OnnxClassifier, strong_share: float, threshold: flo
 
 
 def _write(out: Path, found: Evaluation) -> None:
+    bins = {one.router: one.reliability for one in found.routers}
+    files = {"curve.png": curve_png(found.curves, bins, found.data)}
+    if found.mixes:
+        files["quality-cost.png"] = cost_png(found.mixes, found.data)
+    files["report.json"] = msgspec.json.format(msgspec.json.encode(found)) + b"\n"
     with refusing(OSError):
-        write_whole(out / "report.json", msgspec.json.format(msgspec.json.encode(found)) + b"\n")
-        bins = {one.router: one.reliability for one in found.routers}
-        write_whole(out / "curve.png", curve_png(found.curves, bins, found.data))
-    say(f"written: {out}/report.json, {out}/curve.png")
+        write_folder(out, files)
+    say("written: " + ", ".join(f"{out}/{name}" for name in files))

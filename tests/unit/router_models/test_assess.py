@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from router_models.assess import Labels, Scored, assess, best_arena, cut, mix, reliability
+from router_models.assess import Labels, Scored, assess, cut, mix, mixes_of, reliability
 from router_models.costs import Costs, Price, arena_score, costs_of
 from router_models.data import Example
 from router_models.language import OTHER, detect
@@ -63,9 +63,10 @@ def test_costs_of_a_mix_are_those_of_the_sides_that_answered():
     found = mix(np.array([0.9, 0.1, 0.5, 0.2]), labels(costs=costs), 0.25)
     assert found.usd_per_1000 == pytest.approx(3.0)
     assert found.arena == arena_score(found.quality, found.usd_per_1000)
-    best = best_arena(np.array([0.9, 0.1, 0.5, 0.2]), labels(costs=costs))
-    assert best.arena >= found.arena
-    assert best_arena(np.zeros(4), labels()) is None
+    mixes = mixes_of(np.array([0.9, 0.1, 0.5, 0.2]), labels(costs=costs))
+    assert max(one.arena for one in mixes) >= found.arena
+    assert (mixes[0].strong_share, mixes[-1].strong_share) == (0.0, 1.0)
+    assert mixes_of(np.zeros(4), labels()) == ()
 
 
 def test_prices_times_tokens_win_over_the_datas_costs():

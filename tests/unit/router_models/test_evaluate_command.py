@@ -63,7 +63,15 @@ def test_a_folder_gets_the_report_and_a_png_and_the_router_stays_as_it_was(data,
     found = run("--data", data, "--out", tmp_path / "out")
     assert found.exit_code == 0, found.output
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["curve.png", "report.json"]
-    assert (tmp_path / "out" / "curve.png").read_bytes().startswith(b"\x89PNG")
+    prices = ("--price", "weak=1/2", "--price", "strong=3/4")
+    assert run("--data", data, "--out", tmp_path / "out", *prices).exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "curve.png",
+        "quality-cost.png",
+        "report.json",
+    ]
+    for name in ("curve.png", "quality-cost.png"):
+        assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
     assert json.loads((tmp_path / "out" / "report.json").read_bytes())["rows"] == 120
     assert {path.name: path.read_bytes() for path in (ROUTERS / "default").iterdir()} == before
 
