@@ -15,7 +15,7 @@ import msgspec
 import uvloop
 
 from gateway import __version__
-from gateway.api.explain import Explanation
+from gateway.api.explain import CandidateExplanation, Explanation
 from gateway.api.server import bind
 from gateway.app import router_folder
 from gateway.auth.keys import create_key, hash_key
@@ -23,7 +23,7 @@ from gateway.backends.http import probe
 from gateway.classify.onnx import ClassifierLoadError, OnnxClassifier
 from gateway.core.errors import PosternError
 from gateway.extras import add_extra_commands
-from gateway.offline import check_routers, counted, explain_prompt, score_lines
+from gateway.offline import check_routers, counted, explain_prompt, find_warnings, score_lines
 from gateway.process import Process
 from gateway.settings.discover import discover_settings, is_simulated
 from gateway.settings.faults import SettingsError
@@ -124,6 +124,8 @@ def _url(listener: socket.socket) -> str:
 def check_config(file: Path) -> None:
     """Check a configuration: exit 0 and a summary of its routes, or exit 2 and every fault."""
     settings = _or_exit(lambda: load_checked(file, {}))
+    for warning in find_warnings(settings):
+        click.echo(f"warning: {warning}", err=True)
     for name, route in settings.routes.items():
         policy = route.policy
         held = f"threshold {policy.threshold:g}"
@@ -155,17 +157,22 @@ def explain(config: Path | None, route: str | None, as_json: bool, prompt: str) 
 def _tell(told: Explanation) -> str:
     score = "none" if told.score is None else f"{told.score:.3f}"
     threshold = "none" if told.threshold is None else f"{told.threshold:g}"
+    domain = f", domain {told.domain}" if told.domain else ""
     unsure = f"; if it begins unsure: {told.escalation}" if told.escalation else ""
     lines = [
         f"{told.route} -> {told.model} ({told.tier}), because: {told.reason}{unsure}",
-        f"score {score}, threshold {threshold}, router {told.router or 'none'}",
+        f"score {score}, threshold {threshold}, router {told.router or 'none'}{domain}",
         f"about {told.prompt_tokens} prompt tokens; costs assume {told.completion_tokens} in the answer",
         *(
-            f"  {one.tier:7} {one.model:24} ${one.estimated_cost_usd:.6f}  {one.dropped or 'can serve'}"
+            f"  {one.tier:7} {one.model:24} ${one.estimated_cost_usd:.6f}  {_chance(one)}{one.dropped or 'can serve'}"
             for one in told.candidates
         ),
     ]
     return "\n".join(lines)
+
+
+def _chance(one: CandidateExplanation) -> str:
+    return "" if one.chance is None else f"{one.chance:4.0%} good  "
 
 
 @main.command(epilog="\b\nExample:\n  postern schema > postern.schema.json")

@@ -17,6 +17,7 @@ from gateway.schema.conversation import Conversation, Turn
 from gateway.schema.request import Operation, Request
 from gateway.settings.faults import Fault, SettingsError
 from gateway.settings.root import Settings
+from gateway.settings.routes import PolicyKind
 from gateway.settings.service import KeysSettings
 from gateway.telemetry.metrics import Metrics
 
@@ -124,3 +125,29 @@ def check_routers(settings: Settings) -> None:
                 faults.append(Fault(path, str(exc), "name a router that can be loaded"))
     if faults:
         raise SettingsError(faults)
+
+
+DOMAIN_PROBES = (
+    "Solve the equation x^2 - 5x + 6 = 0 and prove that it has no other roots.",
+    "Write a Python function that merges two sorted lists, with unit tests.",
+    "Which antibiotic is indicated for a patient with pneumonia, and at what dose?",
+    "Is an oral contract for the sale of land enforceable under the statute of frauds?",
+)
+"""Prompts whose domain no router that tells domains could miss altogether."""
+
+
+def find_warnings(settings: Settings) -> list[str]:
+    """Return what a configuration asks for and its routers can't do: it serves, but not as it was meant."""
+    warnings = []
+    for name, route in settings.routes.items():
+        if PolicyKind.DOMAIN not in route.policy.kinds:
+            continue
+        for router in route.policy.all_routers:
+            classifier = OnnxClassifier.load(router_folder(router))
+            judged = [classifier.judge(Conversation((Turn("user", text),))) for text in DOMAIN_PROBES]
+            if not any(judgement.domain for judgement in judged):
+                warnings.append(
+                    f"routes.{name}.policy.kind: the router {router} tells no domain, so requests are routed by their "
+                    "score alone; name one that does, such as the one that ships, or leave `domain` out"
+                )
+    return warnings

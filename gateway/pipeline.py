@@ -303,7 +303,9 @@ class Pipeline:
         cache, key, judgement = self.parts.cache, ctx.cache_key, ctx.judgement
 
         async def finish(reply: Reply, body: bytes) -> None:
-            await cache.keep(key, reply, judgement, body)
+            # `no-cache` and `max-age` read past what is stored: a weaker answer must not take a stronger one's place.
+            if not ctx.wishes.cache_control or not await cache.holds_stronger(key, route.ladder, reply.model):
+                await cache.keep(key, reply, judgement, body)
 
         is_alone = ctx.cache_outcome is CacheOutcome.BYPASS
         flight = f"{key}:{ctx.decided.model}:{ctx.decided.escalation}"

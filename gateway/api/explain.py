@@ -15,24 +15,29 @@ from gateway.api.front import make_client
 from gateway.api.headers import read_headers, request_id_of, wishes_of
 from gateway.api.live import Live
 from gateway.core.client import Client
-from gateway.core.context import RequestContext, Usage
+from gateway.core.context import Ladder, RequestContext, Usage
 from gateway.core.errors import BodyTimeoutError
+from gateway.core.judgement import Judgement
 from gateway.pipeline import Pipeline
 from gateway.schema.request import Operation
 from gateway.settings.models import ModelSettings
 
 ASSUMED_COMPLETION_TOKENS = 256
-"""For the estimate of a cost when the request sets no bound."""
+"""For the estimate of a cost when neither the request sets a bound nor the router expects a length."""
 
 
 class CandidateExplanation(msgspec.Struct, frozen=True):
-    """One model of the ladder: whether it can serve, what about it would cost."""
+    """One model of the ladder: whether it can serve, what about it would cost, its chance of a good answer.
+
+    `chance` is null where the router has no heads for it.
+    """
 
     model: str
     tier: str
     can_serve: bool
     dropped: str | None
     estimated_cost_usd: float
+    chance: float | None = None
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -54,13 +59,15 @@ class Explanation(msgspec.Struct, frozen=True):
     candidates: list[CandidateExplanation]
     escalation: str | None = None
     personal: list[str] = []
+    domain: str | None = None
 
 
 async def explain(pipeline: Pipeline, ctx: RequestContext, client: Client) -> Explanation:
     """Walk to the decision and tell it. Raises PosternError."""
     decision = await pipeline.judge(ctx, client)
     ladder, models = ctx.asked_ladder, pipeline.parts.models
-    completion_tokens = ctx.asked.max_tokens or ASSUMED_COMPLETION_TOKENS
+    judgement = ctx.judgement
+    completion_tokens = _expect_tokens(judgement, ctx.asked.max_tokens)
     usage = Usage(ctx.prompt_tokens, completion_tokens, is_estimated=True)
     return Explanation(
         route=ladder.name,
@@ -79,12 +86,29 @@ async def explain(pipeline: Pipeline, ctx: RequestContext, client: Client) -> Ex
                 candidate.dropped is None,
                 candidate.dropped,
                 _cost(models, candidate.model, usage),
+                _chance(judgement, ladder, candidate.model),
             )
             for candidate in decision.candidates
         ],
         escalation=decision.escalation,
         personal=sorted(ctx.personal),
+        domain=judgement.domain if judgement else None,
     )
+
+
+def _expect_tokens(judgement: Judgement | None, max_tokens: int) -> int:
+    """Return how long the answer is taken to be: as the router expects, within the request's own bound."""
+    expected = judgement.output_tokens if judgement else None
+    if expected is None:
+        return max_tokens or ASSUMED_COMPLETION_TOKENS
+    return min(expected, max_tokens or expected)
+
+
+def _chance(judgement: Judgement | None, ladder: Ladder, model: str) -> float | None:
+    if judgement is None or not ladder.abilities:
+        return None
+    chance = judgement.chance(ladder.abilities[ladder.rank(model)])
+    return None if chance is None else round(chance, 4)
 
 
 def _cost(models: Mapping[str, ModelSettings], model: str, usage: Usage) -> float:

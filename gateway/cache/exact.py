@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from gateway.core.context import RequestContext
+from gateway.core.context import Ladder, RequestContext
 from gateway.core.judgement import Judgement
 from gateway.core.reply import Reply, nothing_to_close, once
 from gateway.schema.response import decode_answer
@@ -65,6 +65,11 @@ class ExactCache:
         if max_age_s is not None and self._wall_clock() - entry.stored_at_s > max_age_s:
             return None
         return entry
+
+    async def holds_stronger(self, key: str, ladder: Ladder, model: str) -> bool:
+        """Tell whether the answer of a stronger model than this one is stored, however old."""
+        entry = await self.find(key, None)
+        return entry is not None and ladder.rank(entry.model) > ladder.rank(model)
 
     async def keep(self, key: str, reply: Reply, judgement: Judgement | None, body: bytes) -> None:
         """Store a reply's whole answer; one that is cut short, failed or too large is left out."""

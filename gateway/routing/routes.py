@@ -7,6 +7,7 @@ import msgspec
 from gateway.core.context import Ladder, RequestContext
 from gateway.core.errors import ModelNotFoundError
 from gateway.routing.abilities import fill_abilities, find_steps
+from gateway.routing.domains import DomainPolicy, find_specialists
 from gateway.routing.exchange import HeldShare
 from gateway.routing.policies import ComplexityPolicy, PinnedPolicy, Policy
 from gateway.routing.session import SessionPolicy
@@ -127,6 +128,7 @@ def build_ladder(name: str, route: RouteSettings, models: Mapping[str, ModelSett
 
 
 WRAPPERS: Mapping[PolicyKind, Callable[[Policy, RouteSettings, Mapping[str, ModelSettings]], Policy]] = {
+    PolicyKind.DOMAIN: lambda inner, route, models: DomainPolicy(inner, find_specialists(route.models, models)),
     PolicyKind.SESSION: lambda inner, route, models: SessionPolicy(
         inner, {name: models[name].price for name in route.models}, route.policy.session.margin
     ),

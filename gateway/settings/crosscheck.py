@@ -5,8 +5,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from gateway.core.judgement import DOMAINS
 from gateway.settings.crosscheck_policy import check_abilities, check_policy
 from gateway.settings.crosscheck_service import check_keys, check_redis, check_server
+from gateway.settings.domains import ALIASES, find_domain
 from gateway.settings.faults import Fault, suggest, under
 from gateway.settings.models import BackendKind, ModelSettings
 from gateway.settings.names import MAX_NAME_CHARACTERS, is_name
@@ -69,6 +71,7 @@ def _check_models(models: Mapping[str, ModelSettings | None] | None) -> Iterator
         if model is not None:
             yield from _check_urls(model, under(under("models", name), "urls"))
             yield from _check_api_key(model, under(under("models", name), "api_key"))
+            yield from _check_domains(model, under(under("models", name), "domains"))
 
 
 def _check_urls(model: ModelSettings, path: str) -> Iterator[Fault]:
@@ -91,6 +94,12 @@ def _check_api_key(model: ModelSettings, path: str) -> Iterator[Fault]:
     text = model.api_key.reveal() if model.api_key else ""
     if not (text.isascii() and text.isprintable()):
         yield Fault(path, "holds a character that no header can", "use printable ASCII on one line")
+
+
+def _check_domains(model: ModelSettings, path: str) -> Iterator[Fault]:
+    for index, word in enumerate(model.domains):
+        if find_domain(word) is None:
+            yield Fault(f"{path}[{index}]", "is no domain that routers tell", suggest(word, [*DOMAINS, *ALIASES]))
 
 
 def _find_url_problem(url: str) -> str | None:

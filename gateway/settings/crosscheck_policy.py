@@ -33,6 +33,8 @@ def check_policy(route: RouteSettings, known: Mapping[str, ModelSettings | None]
             under(path, "session"), "is for `kind: session` only", "leave it out, or add `session` to the kinds"
         )
     yield from _check_trials(route.policy, under(path, "routers"))
+    if PolicyKind.DOMAIN in route.policy.kinds:
+        yield from _check_domains(route, known, under(path, "kind"))
 
 
 def _check_kinds(kinds: tuple[PolicyKind, ...], path: str) -> Iterator[Fault]:
@@ -95,6 +97,16 @@ def _check_session(route: RouteSettings, known: Mapping[str, ModelSettings | Non
 
 def _has_cheap_cache(price: PriceSettings) -> bool:
     return price.cached_input is not None and price.cached_input < price.input
+
+
+def _check_domains(route: RouteSettings, known: Mapping[str, ModelSettings | None], path: str) -> Iterator[Fault]:
+    models = [known.get(name) for name in route.models]
+    if not any(model is None or model.domains for model in models):
+        yield Fault(
+            path,
+            "has no specialist: no model of the route lists `domains`",
+            "add them to a model, such as `domains: [law]`, or leave `domain` out",
+        )
 
 
 def _check_trials(policy: PolicySettings, path: str) -> Iterator[Fault]:

@@ -124,7 +124,11 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = ()
     domains: Annotated[
-        tuple[str, ...], Meta(description="What the model is a specialist in. Default none: a generalist.")
+        tuple[str, ...],
+        Meta(
+            description="What the model is a specialist in: MMLU-Pro's 14 subjects (law, health, math, ...), code, "
+            "chat, writing, translation. For `kind: domain`. Default none: a generalist."
+        ),
     ] = ()
     ability: Annotated[
         Ability | None,

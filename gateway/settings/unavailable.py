@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import msgspec
 
 from gateway.settings.models import BackendKind, ModelSettings
-from gateway.settings.routes import PolicyKind
 from gateway.settings.service import LimitsSettings
 
 PROBLEM = "is not available yet"
@@ -20,6 +19,5 @@ FIELDS: Mapping[type[msgspec.Struct], frozenset[str]] = {
 
 VALUES: Mapping[object, frozenset[str]] = {
     BackendKind: frozenset({"triton", "onnx"}),
-    PolicyKind: frozenset({"domain"}),
 }
 """Choices of an enum, with or without a member."""

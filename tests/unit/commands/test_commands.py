@@ -10,6 +10,8 @@ from click.testing import CliRunner
 
 from gateway.__main__ import LATER, main
 from gateway.auth.keys import hash_key
+from gateway.classify.onnx import OnnxClassifier
+from gateway.core.judgement import Judgement
 from gateway.settings.faults import SettingsError
 from gateway.settings.load import parse_settings
 
@@ -23,6 +25,16 @@ routes:
 """
 EASY = "What is the capital of France?"
 HARD = "Prove that every finite group of order p^2 is abelian, then derive its automorphism group."
+
+
+class StubRouter:
+    """A router that knows the score alone."""
+
+    name, version, reference = "stub", "1", None
+    judgement = Judgement(0.2)
+
+    def judge(self, _):
+        return self.judgement
 
 
 def run(*arguments, given=None):
@@ -166,3 +178,45 @@ def test_what_is_not_there_yet_says_so_with_exit_2(arguments):
 @pytest.mark.parametrize("command", [["--help"], ["serve", "--help"], ["score", "--help"], ["--version"]])
 def test_help_and_version_exit_0(command):
     assert run(*command).exit_code == 0
+
+
+class DomainRouter(StubRouter):
+    """A router with every head."""
+
+    judgement = Judgement(0.2, weak_chance=0.2, strong_chance=0.8, domain="law", output_tokens=50)
+
+
+def by_domain(config):
+    text = CONFIG.replace("small: {backend: simulated,", "small: {backend: simulated, domains: [legal],")
+    return write(config, text.replace("{threshold: 0.4}", "{kind: domain, threshold: 0.4}"))
+
+
+def test_a_route_by_domain_is_warned_of_where_its_router_tells_none(config, monkeypatch):
+    monkeypatch.setattr(OnnxClassifier, "load", lambda _: StubRouter())
+    found = run("check-config", by_domain(config))
+    assert (found.exit_code, found.stdout.splitlines()[0]) == (0, "auto: small < large  (domain, threshold 0.4)")
+    assert found.stderr.startswith("warning: routes.auto.policy.kind: the router default tells no domain")
+    monkeypatch.setattr(OnnxClassifier, "load", lambda _: DomainRouter())
+    assert run("check-config", config).stderr == ""
+
+
+def test_explain_tells_the_domain_each_candidates_chance_and_the_expected_length(config, monkeypatch):
+    monkeypatch.setattr(OnnxClassifier, "load", lambda _: DomainRouter())
+    found = run("explain", "--config", by_domain(config), EASY).stdout
+    assert "auto -> small (weak), because: domain" in found
+    assert "router default, domain law" in found
+    assert "costs assume 50 in the answer" in found
+    assert [line.split()[3:5] for line in found.splitlines()[3:]] == [["20%", "good"], ["80%", "good"]]
+    told = json.loads(run("explain", "--json", "--config", config, EASY).stdout)
+    assert (told["domain"], told["completion_tokens"]) == ("law", 50)
+    assert [one["chance"] for one in told["candidates"]] == [0.2, 0.8]
+
+
+def test_explain_leaves_out_what_the_router_has_no_head_for(config, monkeypatch):
+    monkeypatch.setattr(OnnxClassifier, "load", lambda _: StubRouter())
+    found = run("explain", "--config", config, EASY).stdout
+    assert "good" not in found
+    assert "domain" not in found
+    assert "costs assume 256" in found
+    told = json.loads(run("explain", "--json", "--config", config, EASY).stdout)
+    assert (told["domain"], [one["chance"] for one in told["candidates"]]) == (None, [None, None])

@@ -41,7 +41,10 @@ VERBS = (
 PRIVATE = (PolicyKind.PRIVATE, PolicyKind.COMPLEXITY)
 USAGE = usage_chunk(prompt_tokens=100, completion_tokens=50)
 BILLED_STREAM = STREAM.removesuffix(b"data: [DONE]\n\n") + USAGE + b"data: [DONE]\n\n"
-MODELS = {"small": model(price=price(1.0, 2.0), local=True), "large": model(price=price(10.0, 20.0))}
+MODELS = {
+    "small": model(price=price(1.0, 2.0), local=True),
+    "large": model(price=price(10.0, 20.0), domains=("law",)),
+}
 STREAMED = {"stream": True, "stream_options": {"include_usage": True}}
 
 
@@ -83,7 +86,7 @@ class House:
         held=None,
         personal=(),
     ):
-        self.score, self.answer, self.judged = score, body(), 0
+        self.score, self.domain, self.answer, self.judged = score, None, body(), 0
         self.personal = frozenset(personal)
         self.stop_at = self.fail_at = self.fault = None
         self.reached = asyncio.Event()
@@ -136,7 +139,7 @@ class House:
     async def _judge(self, _):
         self.judged += 1
         await self.at("classify")
-        return None if self.score is None else Judgement(self.score)
+        return None if self.score is None else Judgement(self.score, domain=self.domain)
 
     def _backend(self, name):
         async def close():
@@ -592,3 +595,28 @@ async def test_a_pinned_model_is_asked_whatever_is_personal():
     house = House(kind=PRIVATE, personal={PersonalKind.EMAIL})
     await house.walk(model="large")
     assert house.asked == ["large"]
+
+
+async def test_a_specialist_answers_in_its_domain_and_a_stored_answer_is_still_decided_by_it():
+    held = CountingShare()
+    house = House(score=0.1, has_cache=True, kind=(PolicyKind.DOMAIN,), held=held)
+    house.domain = "law"
+    first, second = await house.walk(), await house.walk()
+    assert (first.model, first.reason, first.decided.threshold) == ("large", Reason.DOMAIN, 0.5)
+    assert (second.model, second.reason, second.decided.reason) == ("large", Reason.CACHE, Reason.DOMAIN)
+    assert (house.judged, house.asked, held.seen) == (1, ["large"], [])
+    house.domain = "math"
+    other = await house.walk(messages=[{"role": "user", "content": "Another"}])
+    assert (other.model, other.reason) == ("small", Reason.SCORE)
+
+
+@pytest.mark.parametrize("header", ["no-cache", "max-age=0"])
+async def test_a_weaker_answer_never_takes_the_place_of_a_stronger_one_that_was_read_past(header):
+    house = House(has_cache=True)
+    await house.walk(Wishes(tier=Tier.STRONG))
+    fresh = await house.walk(Wishes(tier=Tier.WEAK, cache_control=header))
+    assert (fresh.model, house.asked) == ("small", ["large", "small"])
+    again = await house.walk(Wishes(tier=Tier.STRONG))
+    assert (again.cache_outcome, again.model) == (CacheOutcome.HIT, "large")
+    await house.walk(Wishes(tier=Tier.STRONG, cache_control=header))
+    assert house.asked == ["large", "small", "large"]

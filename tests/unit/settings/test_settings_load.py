@@ -159,9 +159,11 @@ NOT_YET = "is not available yet"
         (("models", "weak", "backend"), "triton", "models.weak.backend", NOT_YET, "openai, simulated"),
         (("models", "weak", "backend"), "onnx", "models.weak.backend", NOT_YET, "openai, simulated"),
         (POLICY, {"strong_share": 1.3}, "routes.auto.policy.strong_share", "does not fit", "at most 1"),
-        (POLICY, {"kind": "domain"}, "routes.auto.policy.kind", NOT_YET, "complexity, pinned"),
         (POLICY, {"kind": "private"}, "routes.auto.policy.kind", "nowhere to go", "local: true"),
         (POLICY, {"kind": ["private", "pinned"], "model": "weak"}, "routes.auto.policy.kind", "nowhere", "local: true"),
+        (POLICY, {"kind": "domain"}, "routes.auto.policy.kind", "has no specialist", "domains: [law]"),
+        (("models", "weak", "domains"), ["law", "medicin"], "models.weak.domains[1]", "no domain", "mean medicine?"),
+        (("models", "weak", "domains"), ["zzz"], "models.weak.domains[0]", "no domain", "one of: biology, business"),
         (POLICY, {"kind": []}, "routes.auto.policy.kind", "has no kind", "leave it out"),
         (POLICY, {"kind": ["complexity"] * 2}, "routes.auto.policy.kind[1]", "stands twice", "keep one"),
         (POLICY, {"kind": ["complexty"]}, "routes.auto.policy.kind[0]", "none of the choices", "mean complexity?"),
@@ -486,3 +488,10 @@ def test_a_ladder_goes_up_in_ability():
     assert (fault.path, fault.problem) == ("routes.auto.models[1]", "is less able than one before it")
     tree["models"]["strong"]["ability"] = 0.7
     assert parse_settings(yaml.safe_dump(tree), {}).models["strong"].ability == 0.7
+
+
+def test_specialists_make_a_route_by_domain():
+    tree = copy.deepcopy(BASE)
+    tree["models"]["weak"]["domains"] = ["medicine", "Computer_Science"]
+    tree["routes"]["auto"]["policy"] = {"kind": ["domain", "complexity"]}
+    assert parse_settings(yaml.safe_dump(tree), {}).routes["auto"].policy.name == "domain+complexity"
