@@ -23,6 +23,7 @@ class NoGapError(ValueError):
 
 # PGR divides by the gap: below this, a few rows decide its sign.
 MIN_GAP = 0.02
+CLEAR_GAP = 0.05
 
 
 class Gain(msgspec.Struct, frozen=True):
@@ -138,6 +139,14 @@ def mean_within(figures: Sequence[Figures]) -> tuple[float, float]:
     return float(router @ gaps / gaps.sum()), float(length @ gaps / gaps.sum())
 
 
+def mean_of(figures: Sequence[Figures]) -> tuple[float, float]:
+    """Return (router, prompt length) APGR averaged over benches with a clear gap; NaN where there is none."""
+    gains = [figure.gain for figure in figures if figure.gain is not None and figure.gap >= CLEAR_GAP]
+    if not gains:
+        return float("nan"), float("nan")
+    return float(np.mean([gain.apgr for gain in gains])), float(np.mean([gain.apgr_by_length for gain in gains]))
+
+
 def threshold_for_share(score: Floats, share: float) -> float:
     """Return the threshold that sends about `share` (0 to 1) of these prompts to the strong side.
 
@@ -147,12 +156,18 @@ def threshold_for_share(score: Floats, share: float) -> float:
 
 
 class Report(msgspec.Struct, frozen=True):
-    """Figures of one router on a labelled set: all rows together, and each bench alone."""
+    """Figures of one router on a labelled set: all rows together, and each bench alone.
+
+    `within`: the benches' APGRs averaged by their gaps. `mean`: averaged plainly, over benches with a gap of at least
+    CLEAR_GAP, as a smaller one makes an APGR of a few rows.
+    """
 
     pooled: Figures
     benches: dict[str, Figures]
     within_apgr: float
     within_apgr_by_length: float
+    mean_apgr: float
+    mean_apgr_by_length: float
 
 
 def evaluate(
@@ -175,8 +190,8 @@ def evaluate(
         )  # fmt: skip
 
     benches = {str(name): part(bench == name, None) for name in np.unique(bench)}
-    within, by_length = mean_within(list(benches.values()))
-    return Report(part(np.ones(len(win), dtype=np.bool_), weight), benches, within, by_length)
+    every = list(benches.values())
+    return Report(part(np.ones(len(win), dtype=np.bool_), weight), benches, *mean_within(every), *mean_of(every))
 
 
 def pooled_gain(report: Report) -> Gain:

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol
 
-from gateway.classify.features import HEAD_CHARS, TAIL_CHARS, judged_texts
+from gateway.classify.features import HEAD_CHARS, TAIL_CHARS
+from gateway.classify.turns import judged_texts
 from gateway.core.clock import Clock
 from gateway.core.judgement import Judgement, Reference
 from gateway.schema.conversation import Conversation, Turn

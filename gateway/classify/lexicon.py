@@ -105,3 +105,8 @@ FOLLOW_UP_WORDS: str = """yes yeah yep yup ok okay sure please go on ahead conti
 
 UNSPACED_FOLLOW_UPS: str = """好 好的 是 是的 对 请 继续 请继续 好的继续 好的请继续 继续吧 为什么 然后呢 嗯 はい 続けて はい続けて 続けてください
     はい続けてください お願いします はいお願いします なぜ なぜですか それで 그래 네 계속 계속해줘 계속해주세요 네계속해주세요 왜 ใช่ ต่อ"""
+
+# A short turn with one of these is about what was said before: "now make it thread-safe", "ok, implement step 2".
+REFERENCES: str = """it its that this these those them they step steps above previous same again instead es das dies
+    diese schritt vorherige ça cela étape précédent précédente eso esto paso anterior isso isto passo это этот шаг
+    предыдущий यह वह इसे चरण هذا هذه ذلك الخطوة"""

@@ -1,19 +1,40 @@
-"""The classifier that ships: text features in, one small ONNX graph, the win rate out. Knows nothing of thresholds."""
+"""The classifier that ships: a text's measures and words in, one small ONNX graph, the judgement out.
+
+Owns the artifact's form (`Manifest`, the graph's inputs and outputs, the vocabulary inside). Knows nothing of
+thresholds. The graph, as `router_models/export.py` writes it:
+
+    features  float32 [F]     the measures of the text, see features.py
+    words     int64 [K]       rows of the word table, one a distinct known word; K may be 0
+    weights   float32 [2, K]  how words count: for the stem 1 or 0 (in the options alone), for the whole 1 / sqrt(K)
+    judgement float32 [4+D]   win rate, weak and strong chance, log of the output tokens, probability of each domain
+"""
 
 import hashlib
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Self
 
 import msgspec
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
-from gateway.classify.features import FEATURE_NAMES, FEATURE_VERSION, judged_texts, text_features
+from gateway.classify.features import FEATURE_NAMES, FEATURE_VERSION, TextMeasures, measure_text
+from gateway.classify.turns import context_load, judged_texts
 from gateway.core.judgement import Judgement, Reference
 from gateway.schema.conversation import Conversation
 
 MODEL_FILE: Final = "model.onnx"
 MANIFEST_FILE: Final = "manifest.json"
+FEATURES, WORDS, WEIGHTS, JUDGEMENT = "features", "words", "weights", "judgement"
+INPUTS: Final = [FEATURES, WORDS, WEIGHTS]
+OUTPUTS: Final = [JUDGEMENT]
+VOCABULARY: Final = "vocabulary"
+"""The model's metadata key that holds the words of its table, a line a row."""
+SIGNALS: Final = ("log_chars", "log_numbers", "non_latin_share", "known_word_share")
+MAX_LOG_TOKENS: Final = math.log(16_384)
+_CHARS, _NUMBERS, _NON_LATIN = map(FEATURE_NAMES.index, ("chars", "numbers", "non_latin_share"))
 _RETRAIN: Final = "retrain with `python -m router_models.train`, or restore the folder from the release"
 
 
@@ -28,6 +49,8 @@ class Manifest(msgspec.Struct, frozen=True):
     sha256: str
     feature_version: int
     features: int
+    domains: tuple[str, ...] = ()
+    domain_floor: float = 0.5
     reference: Reference | None = None
 
 
@@ -60,18 +83,39 @@ def _open_session(model: bytes, path: Path) -> onnxruntime.InferenceSession:
     except Exception as error:  # onnxruntime's errors share no base but Exception
         raise ClassifierLoadError(f"{path}: onnxruntime refuses the model: {error}; {_RETRAIN}") from error
     names = ([node.name for node in session.get_inputs()], [node.name for node in session.get_outputs()])
-    if names != (["features"], ["score"]):
-        raise ClassifierLoadError(f"{path}: expected features -> score, the model has {names}; {_RETRAIN}")
+    if names != (INPUTS, OUTPUTS):
+        raise ClassifierLoadError(f"{path}: expected {INPUTS} -> {OUTPUTS}, the model has {names}; {_RETRAIN}")
     return session
+
+
+def _vocabulary(session: onnxruntime.InferenceSession, path: Path) -> dict[bytes, int]:
+    words = session.get_modelmeta().custom_metadata_map.get(VOCABULARY)
+    if words is None:
+        raise ClassifierLoadError(f"{path}: the model holds no vocabulary; {_RETRAIN}")
+    return {word.encode(): row for row, word in enumerate(words.split())}
+
+
+class TextJudgement(msgspec.Struct, frozen=True, gc=False):
+    """What the graph says of one text."""
+
+    figures: list[float]
+    signals: tuple[float, ...]
+
+    @property
+    def score(self) -> float:
+        """Return the win rate of the text alone."""
+        return self.figures[0]
 
 
 class OnnxClassifier:
     """Score conversations with a trained router. Safe to share between threads."""
 
-    def __init__(self, manifest: Manifest, session: onnxruntime.InferenceSession) -> None:
+    def __init__(self, manifest: Manifest, session: onnxruntime.InferenceSession, vocabulary: dict[bytes, int]) -> None:
         self.name: Final = manifest.name
         self.version: Final = f"{manifest.sha256[:12]}-f{manifest.feature_version}"
         self.reference: Final = manifest.reference
+        self._manifest: Final = manifest
+        self._vocabulary: Final = vocabulary
         self._run: Final = session.run
 
     @classmethod
@@ -90,13 +134,57 @@ class OnnxClassifier:
             raise ClassifierLoadError(
                 f"{folder / MODEL_FILE}: sha256 is {digest}, {MANIFEST_FILE} says {manifest.sha256}; {_RETRAIN}"
             )
-        return cls(manifest, _open_session(model, folder / MODEL_FILE))
+        session = _open_session(model, folder / MODEL_FILE)
+        return cls(manifest, session, _vocabulary(session, folder / MODEL_FILE))
 
     def judge(self, conversation: Conversation) -> Judgement:
-        """Return the win rate, 0 to 1: the highest over the judged texts, in one batched run."""
-        texts = judged_texts(conversation)
-        if len(texts) == 1:
-            return Judgement(float(self._run(None, {"features": text_features(texts[0])[np.newaxis]})[0][0]))
+        """Judge each text that counts; the hardest one's judgement is the conversation's."""
+        judged = [self._judge_text(text) for text in judged_texts(conversation)]
+        hardest = max(judged, key=lambda one: one.score)
+        return self._told(hardest, context_load(conversation))
+
+    def _judge_text(self, text: str) -> TextJudgement:
+        measures = measure_text(text)
+        feed = word_feed(measures, self._vocabulary)
+        feed[FEATURES] = measures.features
+        figures: list[float] = self._run(OUTPUTS, feed)[0].tolist()
+        return TextJudgement(figures, signals_of(measures, len(feed[WORDS])))
+
+    def _told(self, text: TextJudgement, load: float) -> Judgement:
+        score, weak, strong, log_tokens, *domains = text.figures
+        likeliest = max(range(len(domains)), key=domains.__getitem__)
+        is_sure = domains[likeliest] >= self._manifest.domain_floor
         return Judgement(
-            float(self._run(None, {"features": np.stack([text_features(text) for text in texts])})[0].max())
+            score=_shift(score, load),
+            weak_chance=_shift(weak, -load),
+            strong_chance=max(weak, strong),
+            domain=self._manifest.domains[likeliest] if is_sure else None,
+            output_tokens=round(math.exp(min(log_tokens, MAX_LOG_TOKENS))),
+            signals=text.signals,
         )
+
+
+def _shift(chance: float, log_odds: float) -> float:
+    """Return a chance with `log_odds` added to its own."""
+    if not log_odds:
+        return chance
+    odds = chance / (1.0 - chance) * math.exp(log_odds) if chance < 1.0 else math.inf
+    return odds / (1.0 + odds) if odds < math.inf else 1.0
+
+
+def word_feed(measures: TextMeasures, vocabulary: Mapping[bytes, int]) -> dict[str, NDArray[np.generic]]:
+    """Return the graph's `words` and `weights` of a text."""
+    row_of = vocabulary.get
+    rows = [row for word in measures.words[: measures.stem_words] if (row := row_of(word)) is not None]
+    in_stem = len(rows)
+    rows += [row for word in measures.words[measures.stem_words :] if (row := row_of(word)) is not None]
+    weights = np.zeros((2, len(rows)), dtype=np.float32)
+    weights[0, :in_stem] = 1.0
+    weights[1] = max(len(rows), 1) ** -0.5
+    return {WORDS: np.array(rows, dtype=np.int64), WEIGHTS: weights}
+
+
+def signals_of(measures: TextMeasures, known_words: int) -> tuple[float, ...]:
+    """Return the figures drift is told from, in the order of SIGNALS."""
+    of = measures.features
+    return (float(of[_CHARS]), float(of[_NUMBERS]), float(of[_NON_LATIN]), known_words / (len(measures.words) + 1.0))

@@ -17,13 +17,17 @@ from router_models.train import train as train_router
 )
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Pool folder, .parquet or .jsonl file.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write to.")
+@click.option(
+    "--encoder", type=click.Path(path_type=Path, file_okay=False),
+    help="Sentence encoder's folder. Default: the one installed from locks/encoder.txt.",
+)  # fmt: skip
 @click.option("--seed", type=int, default=7, show_default=True, help="Same data, seed and versions: same router.")
-def train(data: Path, out: Path, seed: int) -> None:
+def train(data: Path, out: Path, encoder: Path | None, seed: int) -> None:
     """Train a router; write model.onnx, manifest.json and MODEL_CARD.md to a folder.
 
     A .jsonl file holds one {"prompt", "weak", "strong", "bench"} a line: mean scores, 0 to 1, of your weak and strong
     models. Ctrl-C leaves what is in the folder as it was.
     """
     with refusing(DataError, NoGapError, ExportError):
-        train_router(data, out, seed, say)
+        train_router(data, out, seed, say, encoder=encoder)
     say(f"written: {out}")

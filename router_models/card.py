@@ -1,0 +1,112 @@
+"""Writes the model card: the manifest's figures as a text for people, and the router's limits."""
+
+from typing import Any
+
+import numpy as np
+
+from router_models.artifact import Fit
+from router_models.evaluate import Figures, pooled_gain
+
+
+def _row(name: str, figures: Figures) -> str:
+    gain = figures.gain
+    gained = "no gap | | | |" if gain is None else (
+        f"{gain.apgr:.3f} [{gain.apgr_low:.2f}, {gain.apgr_high:.2f}] | {gain.apgr_by_length:.3f} "
+        f"| {gain.cpt50:.0%} | {gain.cpt80:.0%} |"
+    )  # fmt: skip
+    return f"| {name} | {figures.rows} | {figures.weak:.2f} | {figures.strong:.2f} | {gained} {figures.ece:.3f} |"
+
+
+def build_card(manifest: dict[str, Any], fit: Fit) -> str:
+    """Write the model card from the manifest and the figures."""
+    gain = pooled_gain(fit.report)
+    sources = "\n".join(
+        f"| {source['source']} | {source['rows']:,} | {source['from']} | {source['licence']} |"
+        for source in manifest["trained_on"]
+    )
+    benches = "\n".join(_row(name, figures) for name, figures in fit.report.benches.items())
+    recipes = "\n".join(f"| {name} | {value:.3f} |" for name, value in fit.recipes.items())
+    shares = "\n".join(
+        f"| {float(share):.0%} | {value:.3f} |" for share, value in manifest["thresholds_by_strong_share"].items()
+    )
+    above_half = float(np.mean(fit.held_out_score >= 0.5))
+    languages = len({row.language for row in fit.written})
+    len_mb = manifest["bytes"] / 1e6
+    beats_length = gain.apgr_low > gain.apgr_by_length
+    head = f"| bench | rows | weak | strong | APGR [95%] | APGR of length | CPT50 | CPT80 | ECE |\n|{'---|' * 9}"
+    return f"""# Router `{manifest["name"]}`
+
+Written by `router_models/train.py` on {manifest["date"]} from the figures it measured; don't edit it by hand.
+
+**What it does.** Reads {manifest["features"]} measures of a prompt's text (`gateway/classify/features.py`, version
+{manifest["feature_version"]}) and its words, of which it knows {fit.words:,}, and gives a score from 0 to 1.
+{manifest["score"]}
+It also gives the chances of a good answer from a weak and from a strong model, the domain (one of
+{len(manifest["domains"])}) and the tokens of an answer, which rest on written prompts alone.
+
+**What it is.** Linear heads on scaled, clipped measures and on a static word table (int8), in one ONNX file of
+{len_mb:.1f} MB. Ranking: `{fit.chosen}` with the recipe of `router_models/heads.py`; log-odds of the win rate along it.
+Seed {fit.seed}. SHA-256 `{manifest["sha256"]}`.
+
+## Trained on
+
+| source | rows | from | licence |
+|---|---|---|---|
+{sources}
+
+The weak side are models of about 2 to 13 billion parameters with a few larger cheap ones, the strong side models from
+about 49 billion up (`router_models/sides.py` names each). The {len(fit.written):,} written prompts by kind
+({languages} languages) and {len(fit.subjects):,} questions by subject carry labels that we judged, not measured; no figure
+below is computed on them. The word table is distilled from sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0).
+
+## Figures, on benches not trained on
+
+APGR as RouteLLM defines it: 0.5 is a random router; always weak is PGR 0, always strong PGR 1 at 100% strong calls.
+CPT is the share of strong calls that recovers 50% or 80% of the gap. Pooled rows weigh so that no benchmark dominates.
+
+{head}
+{_row("all, pooled", fit.report.pooled)}
+{_row("all, pooled, single benches left out", fit.by_bench.pooled)}
+{_row("all, pooled, without written prompts", fit.bare.pooled)}
+{benches}
+
+Within benches, each weighing by its gap: APGR {fit.report.within_apgr:.3f}, prompt length
+{fit.report.within_apgr_by_length:.3f}, random 0.500. Where strong and weak are nearly equal, a bench's APGR divides by
+almost nothing and means little. Averaged plainly over benches with a gap of at least 0.05: {fit.report.mean_apgr:.3f}, prompt
+length {fit.report.mean_apgr_by_length:.3f}.
+
+Domain: {fit.domain_accuracy:.1%} of measured prompts with a subject named right (three folds, all {len(manifest["domains"])} domains to choose
+from); law, health, history, philosophy and other have no measured prompts and were not measured.
+
+Candidates, by the mean of pooled and within-bench APGR:
+
+| model | merit |
+|---|---|
+{recipes}
+
+## Limits
+
+- It sees the form of a prompt, not its truth: it tells kinds of task apart (chat, facts, code, proofs), and hardly
+  tells a hard question from an easy one of the same benchmark. Pooled, it is
+  {"better than" if beats_length else "no better than"} prompt length beyond the 95% interval.
+- Features and model were chosen on the same held-out benches, so the figures are a little too good.
+- The rows named `gsm8k` and `mmlu` are LLMRouter's tasks; by the account of the pool's publisher they share no question
+  with the benchmarks of those names. Their form is the same, so those benchmarks are not wholly out of
+  domain.
+- The score is calibrated on this pool. {above_half:.1%} of its held-out prompts reach 0.5. Fixed thresholds don't
+  travel: calibrate on your own traffic, or set `strong_share`. On this pool:
+
+| share to the strong side | threshold |
+|---|---|
+{shares}
+
+- Nearly all measured rows are English exam and quiz questions; other languages rest on the written prompts.
+- Most gaps come from right-or-wrong scoring of models of 2023 and 2024; yours may differ.
+
+## Retrain
+
+```
+pip install 'postern[train]'
+postern train --data YOUR.jsonl --out router_models/artifacts/mine
+```
+"""
