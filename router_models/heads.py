@@ -61,7 +61,7 @@ class Recipe(msgspec.Struct, frozen=True):
 
     strength: float = 300.0
     failing: float = 0.2
-    length: float = 0.3
+    length: float = 0.2
 
 
 def fit_rank(read: Floats32, gap: Floats, failing: Floats, weight: Floats, recipe: Recipe) -> Linear:

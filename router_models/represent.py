@@ -4,31 +4,24 @@ It is that of the judged text which decides the score, so that score and represe
 """
 
 from collections.abc import Sequence
-from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gateway.classify.features import judged_texts, text_features
 from gateway.classify.onnx import OnnxClassifier
+from gateway.classify.turns import judged_texts
 from gateway.schema.conversation import Conversation, Turn
+from router_models.evaluate import Floats
+from router_models.space import Space
 
-TENSOR: Final = "features"
-"""The tensor of the graph that holds it, [N, R]."""
 
-
-def represent(router: OnnxClassifier, conversation: Conversation) -> tuple[float, NDArray[np.float32]]:
-    """Return the score and the representation of the text that decides it."""
+def deciding_text(router: OnnxClassifier, conversation: Conversation) -> tuple[float, str]:
+    """Return the score of the text that decides a conversation's, and the text."""
     texts = judged_texts(conversation)
-    scores = [router.judge(_alone(text)).score for text in texts]
+    scores = [router.judge(Conversation((Turn("user", text),))).score for text in texts]
     best = int(np.argmax(scores))
-    return scores[best], text_features(texts[best])
+    return scores[best], texts[best]
 
 
-def _alone(text: str) -> Conversation:
-    return Conversation((Turn("user", text),))
-
-
-def inputs_of(representations: Sequence[NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-    """Return what the graph is fed to give these representations again."""
-    return {TENSOR: np.stack(representations)}
+def represent(space: Space, texts: Sequence[str]) -> Floats:
+    """Return what the router's heads could read of each text, (N, R)."""
+    return np.asarray(space.represent(space.read(texts)), dtype=np.float64)

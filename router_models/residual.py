@@ -34,7 +34,7 @@ class FewLabelsError(Exception):
 
 
 class Residual(msgspec.Struct, frozen=True):
-    """score = sigmoid(offset + slope * logit + clip((representation - mean) / scale) @ weights)."""
+    """score = sigmoid(offset + slope * logit + (representation - mean) / scale @ weights)."""
 
     offset: float
     slope: float
@@ -48,8 +48,7 @@ class Residual(msgspec.Struct, frozen=True):
 
     def push(self, representation: Floats) -> Floats:
         """Return what the representation adds to the logit."""
-        standard = np.clip((representation - self.mean) / self.scale, -CLIP, CLIP)
-        return np.asarray(standard @ self.weights)
+        return np.asarray((representation - self.mean) / self.scale @ self.weights)
 
 
 class Step(msgspec.Struct, frozen=True):

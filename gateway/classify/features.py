@@ -71,6 +71,7 @@ _UNSPACED_OF: Final = tuple(
 # A hundred substring searches: in the ends of a long text only, or they would double the worst case.
 _UNSPACED_BYTES: Final = 512
 
+_LINE_ENDS: Final = re.compile(rb"\n\s*")
 _BULLET: Final = re.compile(rb"\n *(?:[-*]|\d+[.)]) ")
 # A first and a second option, each on a line of its own: "A. ", "(a) ", "A) " or "A: ".
 _FIRST_OPTION: Final = re.compile(rb"\n\s{0,8}\(?a[.):]\s")
@@ -136,7 +137,7 @@ def measure_text(text: str) -> TextMeasures:
     that would give the router orders are not seen.
     """
     cut = _cut(text)
-    data = without_orders(cut.lower().encode("utf-8", "surrogatepass"))
+    data = without_orders(cut.lower().encode("utf-8", "surrogatepass")).strip()
     stem, options = _split_options(data)
     octets = np.frombuffer(stem, dtype=np.uint8)
     digits, operators, braces, backslashes, dollars, cjk, scripts, continued, blanks = (
@@ -149,7 +150,7 @@ def measure_text(text: str) -> TextMeasures:
     # Text without spaces: about 1.7 characters a word in Chinese and Japanese.
     word_count = len(words) + 0.6 * cjk
     values = [
-        kept * (len(text) / max(len(cut), 1)), stem.count(b"\n") - stem.count(b"\n\n") + 1,
+        kept * (len(text) / max(len(cut), 1)), len(_LINE_ENDS.findall(stem)) + 1,
         _count_numbers(octets), len(_BULLET.findall(stem)), digits, operators, braces, backslashes, dollars,
         *_count_topics(distinct, stem, cjk + scripts),
         min(kept / (word_count + 1.0), 12.0), len(distinct) / (len(words) + 1.0),

@@ -8,9 +8,11 @@ import re
 from typing import Final
 
 # One cheap look spares nearly every prompt the rest.
-_HINTS: Final = (b"rout", b"postern", b"threshold", b"score", b"tier", b"model", b"classif", b"complexity", b"gpt-4")
+_HINTS: Final = (b"<|im_", b"rout", b"postern", b"threshold", b"score", b"tier", b"model", b"classif", b"complexity", b"gpt-4")
 # A sentence, or a line, with what ends it; the point of "0.9" ends none.
 _SENTENCE: Final = re.compile(rb"(?:[^.!?\n]|\.(?=\S))+[.!?\n]*|[.!?\n]+")
+# A turn that a user's text only pretends to be.
+_FORGED: Final = re.compile(rb"<\|im_start\|>[^<]{0,400}<\|im_end\|>")
 _VERB: Final = re.compile(
     rb"\b(?:rout(?:e|er|ing|ed)|gateway|postern|classif(?:y|ier|ied)|label|dispatch|escalate|escalation|send|forward|use|"
     rb"pick|select|choose|assign|treat|mark|rate|score|threshold|tier|difficulty|complexity|win rate|override|set|"
@@ -30,7 +32,8 @@ def without_orders(text: bytes) -> bytes:
     """Return lowercase text without such sentences; the text itself where there is none, or nothing but one."""
     if not any(hint in text for hint in _HINTS):
         return text
-    kept = b"".join(sentence for sentence in _SENTENCE.findall(text) if not _is_order(sentence))
+    spoken = _FORGED.sub(b"", text)
+    kept = b"".join(sentence for sentence in _SENTENCE.findall(spoken) if not _is_order(sentence))
     return kept if kept.strip() else text
 
 

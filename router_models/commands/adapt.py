@@ -5,16 +5,15 @@ from pathlib import Path
 import click
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from gateway.app import router_folder
 from gateway.classify.onnx import MODEL_FILE, OnnxClassifier
 from router_models.adapted import build_folder
 from router_models.commands.console import Refusal, progress, refusing, say, write_folder
 from router_models.commands.options import open_router, pair_options, parse_pair, router_option
-from router_models.data import DataError, Example, load
-from router_models.export import ExportError
-from router_models.represent import TENSOR, inputs_of, represent
+from router_models.data import DataError, load
+from router_models.export import ExportError, from_model
+from router_models.represent import deciding_text, represent
 from router_models.residual import Adaptation, FewLabelsError, Labelled
 from router_models.residual import adapt as fit
 from router_models.residual_export import attach, verify
@@ -48,26 +47,23 @@ def adapt(  # noqa: PLR0913, PLR0917  # options, an argument each
         opened = open_router(router)
         if out.resolve() == base.resolve():
             raise Refusal(f"--out {out} is the router to adapt itself; name another folder")
-        arrays, inputs = _arrays(opened, examples)
+        shipped = (base / MODEL_FILE).read_bytes()
+        space, _ = from_model(shipped)
+        judged = [deciding_text(opened, example.asked) for example in progress(examples, "labels")]
+        texts = [text for _, text in judged]
+        arrays = Labelled(
+            np.array([score for score, _ in judged]), represent(space, texts),
+            np.array([example.gap for example in examples]), np.array([example.win for example in examples]),
+        )  # fmt: skip
         say("fitting, five folds")
         found = fit(arrays, np.random.default_rng(seed))
         if found.residual is not None:
             score = found.residual.apply(arrays.score, arrays.representation)
-            model = attach((base / MODEL_FILE).read_bytes(), found.residual, TENSOR)
-            verify(model, inputs, score)
+            model = attach(shipped, found.residual)
+            verify(model, texts, score)
             write_folder(out, build_folder(base, out.name, model, found, score))
             OnnxClassifier.load(out)
     click.echo(_json(found, out) if as_json else _tell(found, out))
-
-
-def _arrays(router: OnnxClassifier, examples: list[Example]) -> tuple[Labelled, dict[str, NDArray[np.float32]]]:
-    both = [represent(router, example.asked) for example in progress(examples, "labels")]
-    representations = [vector for _, vector in both]
-    labelled = Labelled(
-        np.array([score for score, _ in both]), np.stack(representations).astype(np.float64),
-        np.array([example.gap for example in examples]), np.array([example.win for example in examples]),
-    )  # fmt: skip
-    return labelled, inputs_of(representations)
 
 
 def _json(found: Adaptation, out: Path) -> str:
