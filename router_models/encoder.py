@@ -56,7 +56,9 @@ class Encoder:
         try:
             config = msgspec.json.decode((folder / "config.json").read_bytes(), type=EncoderConfig)
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            weights = {name: value.astype(np.float32) for name, value in load_file(folder / "model.safetensors").items()}
+            weights = {
+                name: value.astype(np.float32) for name, value in load_file(folder / "model.safetensors").items()
+            }
         except (OSError, msgspec.MsgspecError) as error:
             raise DataError(f"{folder}: no sentence encoder: {error}") from error
         tokenizer.no_padding()

@@ -146,7 +146,9 @@ def from_model(data: bytes) -> tuple[Space, Heads]:
             np.vstack([of_measures * spread[:, np.newaxis], of_stem]).astype(np.float64),
             (of["offset"][:FIGURES] + mean @ of_measures).astype(np.float64),
         )
-        of_subject = Linear(of["vector_weights"][:, FIGURES:].astype(np.float64), of["offset"][FIGURES:].astype(np.float64))
+        of_subject = Linear(
+            of["vector_weights"][:, FIGURES:].astype(np.float64), of["offset"][FIGURES:].astype(np.float64)
+        )
         domain = DomainHead(of["table"][:, width:], of["scale"][width:], of_subject)
     except KeyError as error:
         raise ExportError(f"this is no router that `postern train` wrote: it has no {error}") from error

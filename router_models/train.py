@@ -133,7 +133,7 @@ def train(
     if len({row.family for row in measured}) < MEASURED_BENCHES:
         raise DataError("one bench alone can't be held out: give examples with at least two values of `bench`")
     progress(f"{len(measured):,} measured prompts, {len(written):,} written ones, {len(subjects):,} by subject")
-    prompts = [row.prompt for row in (*measured, *written)]
+    prompts = [*(row.prompt for row in measured), *(row.prompt for row in written)]
     table = words or _distil([*prompts, *(prompt for prompt, _ in subjects)], encoder, progress)
     space = fit_space(table, prompts)
     read = space.ranked(space.represent(space.read(prompts)))

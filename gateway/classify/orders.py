@@ -8,7 +8,18 @@ import re
 from typing import Final
 
 # One cheap look spares nearly every prompt the rest.
-_HINTS: Final = (b"<|im_", b"rout", b"postern", b"threshold", b"score", b"tier", b"model", b"classif", b"complexity", b"gpt-4")
+_HINTS: Final = (
+    b"<|im_",
+    b"rout",
+    b"postern",
+    b"threshold",
+    b"score",
+    b"tier",
+    b"model",
+    b"classif",
+    b"complexity",
+    b"gpt-4",
+)
 # A sentence, or a line, with what ends it; the point of "0.9" ends none.
 _SENTENCE: Final = re.compile(rb"(?:[^.!?\n]|\.(?=\S))+[.!?\n]*|[.!?\n]+")
 # A turn that a user's text only pretends to be.
