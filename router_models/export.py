@@ -18,15 +18,16 @@ from gateway.classify.features import measure_text
 from gateway.classify.onnx import FEATURES, JUDGEMENT, VOCABULARY, WEIGHTS, WORDS, word_feed
 from gateway.core.judgement import DOMAINS
 from router_models.encoder import Floats32
-from router_models.heads import DomainHead, Floats, Linear, tell_domains
+from router_models.heads import FRONTIER, WEAK, DomainHead, Floats, Linear, tell_domains
 from router_models.space import CLIP, NEAR_ZERO, REPRESENTED, Space
 
 OPSET = 17
 # onnxruntime 1.22, the oldest we allow, reads IR 10.
 IR_VERSION = 10
 TOLERANCE = 1e-4
-FIGURES = 4
-"""Win rate, weak and strong chance, log of the output tokens; the domains come after them."""
+CHANCES = 3
+FIGURES = 1 + CHANCES + 1
+"""Win rate; weak, strong and frontier chance; log of the output tokens. The domains come after them."""
 
 
 class ExportError(Exception):
@@ -34,17 +35,26 @@ class ExportError(Exception):
 
 
 class Heads(msgspec.Struct, frozen=True):
-    """All that reads a representation: log-odds of the win rate and of both chances, log of the tokens; domains."""
+    """All that reads a representation: log-odds of the win rate (their linear part) and of the chances, log of the tokens.
+
+    `chances`: what the frontier's chance less the weak side's adds to the log-odds of the win rate.
+    """
 
     figures: Linear
+    chances: float
     domain: DomainHead
 
     def judge(self, space: Space, texts: list[str]) -> Floats:
         """Return the judgement rows (N, FIGURES + domains), as the graph gives them."""
         read = space.read(texts)
-        logits = self.figures.apply(space.represent(read))
-        chances = 1.0 / (1.0 + np.exp(-logits[:, : FIGURES - 1]))
-        return np.hstack([chances, logits[:, FIGURES - 1 :], tell_domains(self.domain, read.whole, read.votes)])
+        score, chance_logits, log_tokens = np.split(self.figures.apply(space.represent(read)), [1, 1 + CHANCES], axis=1)
+        chances = _sigmoid(chance_logits)
+        score = _sigmoid(score + self.chances * (chances[:, FRONTIER:] - chances[:, WEAK : WEAK + 1]))
+        return np.hstack([score, chances, log_tokens, tell_domains(self.domain, read.whole, read.votes)])
+
+
+def _sigmoid(logits: Floats) -> Floats:
+    return np.asarray(1.0 / (1.0 + np.exp(-logits)))
 
 
 def to_model(space: Space, heads: Heads) -> onnx.ModelProto:
@@ -68,19 +78,23 @@ def to_model(space: Space, heads: Heads) -> onnx.ModelProto:
         _node("Min", ["raised", "high"], "clipped"),
         _node("MatMul", ["clipped", "feature_weights"], "of_features"),
         _node("Sum", ["of_vectors", "of_features", "offset"], "logits"),
-        _node("Split", ["logits", "logit_parts"], "chance_logits", "log_tokens", "subject_logits", axis=0),
+        _node("Split", ["logits", "logit_parts"], "ranked", "chance_logits", "log_tokens", "subject_logits", axis=0),
         _node("Sigmoid", ["chance_logits"], "chances"),
+        _node("MatMul", ["chances", "of_chances"], "gained"),
+        _node("Add", ["ranked", "gained"], "score_logit"),
+        _node("Sigmoid", ["score_logit"], "score"),
         _node("Gather", ["votes_of_both", "second"], "votes", axis=0),
         _node("Add", ["subject_logits", "votes"], "domain_logits"),
         _node("Softmax", ["domain_logits"], "domains", axis=0),
-        _node("Concat", ["chances", "log_tokens", "domains"], JUDGEMENT, axis=0),
+        _node("Concat", ["score", "chances", "log_tokens", "domains"], JUDGEMENT, axis=0),
     ]
     constants = {
         "table": np.hstack([space.table, heads.domain.table]),
         "scale": np.concatenate([space.scale, heads.domain.scale]),
         "near_zero": np.array([NEAR_ZERO], dtype=np.float32),
         "table_parts": np.array([width, len(DOMAINS)]),
-        "logit_parts": np.array([FIGURES - 1, 1, len(DOMAINS)]),
+        "logit_parts": np.array([1, CHANCES, 1, len(DOMAINS)]),
+        "of_chances": np.array([[-heads.chances], [0.0], [heads.chances]], dtype=np.float32),
         "first_axis": np.array([0]),
         "second": np.array(1),
         "low": space.low,
@@ -146,13 +160,14 @@ def from_model(data: bytes) -> tuple[Space, Heads]:
             np.vstack([of_measures * spread[:, np.newaxis], of_stem]).astype(np.float64),
             (of["offset"][:FIGURES] + mean @ of_measures).astype(np.float64),
         )
+        chances = float(of["of_chances"][FRONTIER, 0])
         of_subject = Linear(
             of["vector_weights"][:, FIGURES:].astype(np.float64), of["offset"][FIGURES:].astype(np.float64)
         )
         domain = DomainHead(of["table"][:, width:], of["scale"][width:], of_subject)
     except KeyError as error:
         raise ExportError(f"this is no router that `postern train` wrote: it has no {error}") from error
-    return space, Heads(figures, domain)
+    return space, Heads(figures, chances, domain)
 
 
 def verify(model: bytes, space: Space, heads: Heads, texts: list[str]) -> float:

@@ -18,7 +18,10 @@ from router_models.space import to_int8
 
 Floats = NDArray[np.float64]
 
-CHANCE_C = 0.1
+CHANCE_C = 1.0
+FRONTIER_LEAD = 1.0
+WEAK, STRONG, FRONTIER = 0, 1, 2
+"""Columns of the chances."""
 LENGTH = FEATURE_NAMES.index("chars")
 SMALLEST = 1e-9
 # A score that falls with the rank would turn the order round.
@@ -51,26 +54,42 @@ class DomainHead(msgspec.Struct, frozen=True):
 
 
 class Recipe(msgspec.Struct, frozen=True):
-    """How the ranking is made: ridge's strength, and what joins what the strong side was measured to gain.
+    """How the ranking is made of its parts, each counted in standard deviations. What was tried is in EXPERIMENTS.md.
 
-    `failing`: the weight of the weak side's failing. A user's strong model is often better than the data's, and then
-    gains wherever the weak one fails. `length`: the weight of the stem's length, the one measure that helps a little on
-    nearly every benchmark; ridge alone would shrink it towards nothing where the data are few. Both are counted in
-    standard deviations of the gain's part. What was tried is in EXPERIMENTS.md.
+    `strength`: ridge's, of the part fitted to what the strong side was measured to gain. `chances`: the weight of
+    what a frontier model's chance of a good answer is over the weak one's. `length`: the weight of the stem's length,
+    the one measure that helps a little on nearly every benchmark; ridge alone would shrink it where data are few.
     """
 
     strength: float = 300.0
-    failing: float = 0.2
-    length: float = 0.2
+    chances: float = 1.0
+    length: float = 0.3
 
 
-def fit_rank(read: Floats32, gap: Floats, failing: Floats, weight: Floats, recipe: Recipe) -> Linear:
-    """Fit the ranking, (R, 1); its unit is a standard deviation of what is gained."""
-    gains = _fit_ridge(read, gap, weight, recipe.strength)
-    fails = _fit_ridge(read, failing, weight, recipe.strength)
-    weights = gains + recipe.failing * fails
+class Rank(msgspec.Struct, frozen=True):
+    """The ranking: a linear part (R, 1), and the weight of the frontier's chance less the weak side's."""
+
+    linear: Linear
+    chances: float
+
+    def apply(self, read: Floats32, chances: Floats) -> Floats:
+        """Return the rank of each row, (N,); `chances` are (N, 3): weak, strong, frontier."""
+        return np.asarray(self.linear.apply(read)[:, 0] + self.chances * (chances[:, FRONTIER] - chances[:, WEAK]))
+
+    def scaled(self, slope: float, offset: float) -> "Rank":
+        """Return slope * rank + offset."""
+        linear = Linear(self.linear.weights * slope, self.linear.offset * slope + offset)
+        return Rank(linear, self.chances * slope)
+
+
+def fit_rank(read: Floats32, gap: Floats, chances: Floats, weight: Floats, recipe: Recipe) -> Rank:
+    """Fit the ranking, given the chances that `tell_chances` tells of the same rows."""
+    weights = _fit_ridge(read, gap, weight, recipe.strength)
     weights[LENGTH] += recipe.length / max(float(read[:, LENGTH].std()), SMALLEST)
-    return Linear(weights[:, np.newaxis], np.array([-float(read.mean(axis=0) @ weights)]))
+    gained = chances[:, FRONTIER] - chances[:, WEAK]
+    of_chances = recipe.chances / max(float(gained.std()), SMALLEST)
+    offset = np.array([-float(read.mean(axis=0) @ weights)])
+    return Rank(Linear(weights[:, np.newaxis], offset), of_chances)
 
 
 def _fit_ridge(read: Floats32, target: Floats, weight: Floats, strength: float) -> Floats:
@@ -88,9 +107,19 @@ def fit_curve(rank: Floats, win: Floats, weight: Floats) -> tuple[float, float]:
 
 
 def fit_chances(read: Floats32, weak: Floats, strong: Floats, weight: Floats) -> Linear:
-    """Fit the chances that the weak and the strong side answer well, as two logistic regressions on soft labels."""
-    both = [_fit_soft(read, label, weight, CHANCE_C) for label in (weak, strong)]
-    return Linear(np.hstack([one.weights for one in both]), np.concatenate([one.offset for one in both]))
+    """Fit the log-odds that the weak side, the strong side and a frontier model answer well, (R, 3).
+
+    The first two are logistic regressions on soft labels. The third is the strong side's, FRONTIER_LEAD better: users'
+    strong models are mostly better than the data's, and then gain more where the strong side was seen to fail.
+    """
+    of_weak, of_strong = (_fit_soft(read, label, weight, CHANCE_C) for label in (weak, strong))
+    weights = np.hstack([of_weak.weights, of_strong.weights, of_strong.weights])
+    return Linear(weights, np.concatenate([of_weak.offset, of_strong.offset, of_strong.offset + FRONTIER_LEAD]))
+
+
+def tell_chances(head: Linear, read: Floats32) -> Floats:
+    """Return the chances (N, 3)."""
+    return np.asarray(1.0 / (1.0 + np.exp(-head.apply(read))))
 
 
 def _fit_soft(read: Floats32, label: Floats, weight: Floats, inverse_strength: float) -> Linear:

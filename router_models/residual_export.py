@@ -21,7 +21,7 @@ def attach(model: bytes, residual: Residual) -> bytes:
     added = residual.weights / residual.scale
     weights[:, SCORE] = residual.slope * weights[:, SCORE] + added
     offset[SCORE] = residual.slope * offset[SCORE] + residual.offset - residual.mean @ added
-    adapted = to_model(space, Heads(Linear(weights, offset), heads.domain))
+    adapted = to_model(space, Heads(Linear(weights, offset), residual.slope * heads.chances, heads.domain))
     exported: bytes = adapted.SerializeToString(deterministic=True)
     return exported
 

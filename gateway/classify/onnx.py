@@ -6,7 +6,7 @@ thresholds. The graph, as `router_models/export.py` writes it:
     features  float32 [F]     the measures of the text, see features.py
     words     int64 [K]       rows of the word table, one a distinct known word; K may be 0
     weights   float32 [2, K]  how words count: for the stem 1 or 0 (in the options alone), for the whole 1 / sqrt(K)
-    judgement float32 [4+D]   win rate, weak and strong chance, log of the output tokens, probability of each domain
+    judgement float32 [5+D]   win rate; weak, strong and frontier chance; log of the output tokens; each domain's chance
 """
 
 import hashlib
@@ -151,7 +151,7 @@ class OnnxClassifier:
         return TextJudgement(figures, signals_of(measures, len(feed[WORDS])))
 
     def _told(self, text: TextJudgement, load: float) -> Judgement:
-        score, weak, strong, log_tokens, *domains = text.figures
+        score, weak, strong, _, log_tokens, *domains = text.figures
         likeliest = max(range(len(domains)), key=domains.__getitem__)
         is_sure = domains[likeliest] >= self._manifest.domain_floor
         return Judgement(
