@@ -127,7 +127,7 @@ def _fit_soft(read: Floats32, label: Floats, weight: Floats, inverse_strength: f
     rows = np.vstack([read, read])
     is_good = np.repeat([1, 0], len(read))
     parts = np.concatenate([weight * label, weight * (1.0 - label)])
-    fitted = LogisticRegression(C=inverse_strength, max_iter=500).fit(rows, is_good, sample_weight=parts)
+    fitted = LogisticRegression(C=inverse_strength, max_iter=200, tol=1e-3).fit(rows, is_good, sample_weight=parts)
     return Linear(fitted.coef_.T.astype(np.float64), fitted.intercept_.astype(np.float64))
 
 
