@@ -34,7 +34,7 @@ def build_card(manifest: dict[str, Any], fit: Fit) -> str:
     domains = (
         "not measured, for want of measured prompts with a subject"
         if np.isnan(fit.domain_accuracy)
-        else f"{fit.domain_accuracy:.1%} of measured prompts with a subject named right; no measured prompts of {unmeasured or 'none'}"
+        else f"{fit.domain_accuracy:.1%} of measured prompts with a subject named right"
     )
     above_half = float(np.mean(fit.held_out_score >= 0.5))
     languages = len({row.language for row in fit.written})
@@ -83,6 +83,7 @@ almost nothing and means little. Averaged plainly over benches with a gap of at 
 {fit.report.mean_apgr:.3f}, prompt length {fit.report.mean_apgr_by_length:.3f}.
 
 Domain: {domains} (three folds, all {len(manifest["domains"])} domains to choose from).
+Domains without measured prompts: {unmeasured or "none"}.
 
 Candidates, by the mean of pooled and within-bench APGR:
 

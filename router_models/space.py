@@ -28,7 +28,7 @@ NEAR_ZERO = 1e-3
 
 
 class Texts(msgspec.Struct, frozen=True):
-    """Texts as arrays: measures (N, F), vectors of stem and whole (N, D), each of length 1, votes (N, V), signals (N, S).
+    """Texts as arrays: measures (N, F), vectors of stem and whole (N, D), of length 1, votes (N, V), signals (N, S).
 
     `votes` tells which words each text has; the words of a text share one vote of length 1. `signals` are for drift.
     """

@@ -1,4 +1,4 @@
-"""A small training run that tests of the router's models share: own rows, a few written prompts, a random word table."""
+"""A small training that these tests share: rows of our own, a few written prompts, a random word table."""
 
 import json
 import random

@@ -12,8 +12,8 @@ from router_models.corpus import PROMPTS, Written, load_domains, load_kinds
 from router_models.data import load
 
 KINDS, SUBJECTS = load_kinds(), load_domains()
-# A benchmark's pool, read by path: it is no part of this project.
-DATA = Path(os.environ.get("POSTERN_SHARED_DATA", Path(__file__).parents[4] / "shared" / "data"))
+# Benchmarks' questions, read by path: they are no part of this project.
+POOL = Path(os.environ.get("POSTERN_ROUTING_POOL", "../shared/data/routing_pool.parquet"))
 RUN = 8
 
 
@@ -84,10 +84,10 @@ def test_a_run_of_words_in_common_is_found():
     assert not runs(text) & runs("two three four five six seven eight ten")
 
 
-@pytest.mark.skipif(not (DATA / "routing_pool.parquet").is_file(), reason="no routing pool: set POSTERN_SHARED_DATA")
+@pytest.mark.skipif(not POOL.is_file(), reason="no routing pool: set POSTERN_ROUTING_POOL")
 def test_no_written_prompt_shares_eight_words_in_a_row_with_the_pool():
     known = {}
     for text in (*(row.prompt for row in KINDS), *(question for question, _ in SUBJECTS)):
         known |= dict.fromkeys(runs(text), text)
-    shared = {known[run] for example in load(DATA) for run in runs(example.prompt) & known.keys()}
+    shared = {known[run] for example in load(POOL) for run in runs(example.prompt) & known.keys()}
     assert shared == set()

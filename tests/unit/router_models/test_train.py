@@ -1,4 +1,4 @@
-"""`train` from data to artifact on little: what it writes serves, tells the run, and leaves the old one where it fails."""
+"""`train` on little: what it writes serves and tells the run; where it fails, the old artifact stays."""
 
 import json
 import math
@@ -11,7 +11,8 @@ from gateway.classify.features import FEATURE_NAMES, FEATURE_VERSION
 from gateway.classify.onnx import SIGNALS, OnnxClassifier
 from gateway.core.judgement import DOMAINS
 from gateway.schema.conversation import Conversation, Turn
-from router_models import artifact, export, train as training
+from router_models import artifact, export
+from router_models import train as training
 from router_models.artifact import DOMAIN_FLOOR
 from router_models.commands.train import train as command
 from router_models.corpus import Written
@@ -83,7 +84,7 @@ def test_the_card_holds_the_figures(trained, manifest):
     assert manifest["sha256"] in card
     assert "| own | 120 |" in card
     assert f"{manifest['figures']['domain_accuracy']:.1%} of measured prompts with a subject named right" in card
-    assert "no measured prompts of biology, business" in card
+    assert "Domains without measured prompts: biology, business" in card
 
 
 def test_the_same_seed_gives_the_same_bytes(trained, train_small, tmp_path):
@@ -314,6 +315,6 @@ def test_help_shows_an_example():
 
 def test_without_labels_that_differ_there_is_nothing_to_route_for(train_small, write_own, tmp_path):
     rows = [{"prompt": f"p {n}", "weak": 0.5, "strong": 0.5, "bench": f"b{n % 2}"} for n in range(20)]
-    with pytest.raises(NoGapError, match="nothing to route for|not better"):
+    with pytest.raises(NoGapError, match=r"nothing to route for"):
         train_small(write_own(tmp_path / "d.jsonl", rows), tmp_path / "o")
     assert not (tmp_path / "o").exists()
