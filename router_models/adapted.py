@@ -24,6 +24,7 @@ def build_folder(base: Path, name: str, model: bytes, found: Adaptation, score: 
     manifest |= {"name": name, "sha256": hashlib.sha256(model).hexdigest(), "adapted": told}
     manifest.pop("figures", None)
     manifest.pop("thresholds_by_strong_share", None)
+    manifest.pop("thresholds_by_strong_share_written", None)
     if "reference" in manifest:
         manifest["reference"]["score"] = build_bins(score)
     card = build_card(name, told, (base / CARD).read_text() if (base / CARD).is_file() else "")

@@ -127,12 +127,16 @@ def build_manifest(name: str, model: bytes, fit: Fit) -> dict[str, Any]:
 
 
 def write_artifact(out: Path, model: bytes, manifest: dict[str, Any], card: str) -> None:
-    """Write the three files, each swapped in whole; the manifest last, so that its sha256 refuses a mix."""
+    """Write the three files beside their places, then swap them in; the manifest last: its sha256 refuses a mix."""
     out.mkdir(parents=True, exist_ok=True)
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
-    for name, data in (
-        ("model.onnx", model), ("MODEL_CARD.md", card.encode()), ("manifest.json", text),
-    ):  # fmt: skip
-        partial = out / f".{name}.partial"
-        partial.write_bytes(data)
-        partial.replace(out / name)
+    files = {"model.onnx": model, "MODEL_CARD.md": card.encode(), "manifest.json": text}
+    partials = {name: out / f".{name}.partial" for name in files}
+    try:
+        for name, data in files.items():
+            partials[name].write_bytes(data)
+        for name, partial in partials.items():
+            partial.replace(out / name)
+    finally:
+        for partial in partials.values():
+            partial.unlink(missing_ok=True)

@@ -29,6 +29,13 @@ def build_card(manifest: dict[str, Any], fit: Fit) -> str:
     shares = "\n".join(
         f"| {float(share):.0%} | {value:.3f} |" for share, value in manifest["thresholds_by_strong_share"].items()
     )
+    measured = {row.domain for row in fit.measured}
+    unmeasured = ", ".join(domain for domain in manifest["domains"] if domain not in measured)
+    domains = (
+        "not measured, for want of measured prompts with a subject"
+        if np.isnan(fit.domain_accuracy)
+        else f"{fit.domain_accuracy:.1%} of measured prompts with a subject named right"
+    )
     above_half = float(np.mean(fit.held_out_score >= 0.5))
     languages = len({row.language for row in fit.written})
     len_mb = manifest["bytes"] / 1e6
@@ -56,8 +63,8 @@ Seed {fit.seed}. SHA-256 `{manifest["sha256"]}`.
 
 The weak side are models of about 2 to 13 billion parameters with a few larger cheap ones, the strong side models from
 about 49 billion up (`router_models/sides.py` names each). The {len(fit.written):,} written prompts by kind
-({languages} languages) and {len(fit.subjects):,} questions by subject carry labels that we judged, not measured; no figure
-below is computed on them. The word table is distilled from sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0).
+({languages} languages) and {len(fit.subjects):,} questions by subject carry labels that we judged, not measured; no
+figure below is computed on them. The word table is distilled from sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0).
 
 ## Figures, on benches not trained on
 
@@ -72,11 +79,11 @@ CPT is the share of strong calls that recovers 50% or 80% of the gap. Pooled row
 
 Within benches, each weighing by its gap: APGR {fit.report.within_apgr:.3f}, prompt length
 {fit.report.within_apgr_by_length:.3f}, random 0.500. Where strong and weak are nearly equal, a bench's APGR divides by
-almost nothing and means little. Averaged plainly over benches with a gap of at least 0.05: {fit.report.mean_apgr:.3f}, prompt
-length {fit.report.mean_apgr_by_length:.3f}.
+almost nothing and means little. Averaged plainly over benches with a gap of at least 0.05:
+{fit.report.mean_apgr:.3f}, prompt length {fit.report.mean_apgr_by_length:.3f}.
 
-Domain: {fit.domain_accuracy:.1%} of measured prompts with a subject named right (three folds, all {len(manifest["domains"])} domains to choose
-from); law, health, history, philosophy and other have no measured prompts and were not measured.
+Domain: {domains} (three folds, all {len(manifest["domains"])} domains to choose from).
+Domains without measured prompts: {unmeasured or "none"}.
 
 Candidates, by the mean of pooled and within-bench APGR:
 

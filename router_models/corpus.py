@@ -46,7 +46,7 @@ def load_kinds(folder: Path = PROMPTS) -> list[Written]:
 
 
 def load_domains(folder: Path = PROMPTS) -> list[tuple[str, str]]:
-    """Read (prompt, domain) of the questions by subject; a file a domain, a line a prompt, `\\\\n` for a line's end."""
+    r"""Read (prompt, domain) of the questions by subject; a file a domain, a line a prompt, `\\n` for a line's end."""
     questions = []
     for domain in DOMAINS:
         file = folder / "domains" / f"{domain.replace(' ', '_')}.txt"

@@ -27,6 +27,7 @@ class EncoderConfig(msgspec.Struct, frozen=True):
     num_hidden_layers: int
     num_attention_heads: int
     hidden_size: int
+    intermediate_size: int
     layer_norm_eps: float
 
 
@@ -39,6 +40,35 @@ def find_encoder() -> Path:
             "or give a folder with its model.safetensors, config.json and tokenizer.json"
         )
     return Path(found.origin).parent / "model"
+
+
+def _check_shapes(folder: Path, config: EncoderConfig, weights: dict[str, Floats32], vocabulary: int) -> None:
+    """Raise DataError where a tensor lacks, or is not of the shape that the forward pass takes it to have."""
+    width, inner = config.hidden_size, config.intermediate_size
+    if width % config.num_attention_heads:
+        raise DataError(f"{folder}: {config.num_attention_heads} heads can't share a width of {width}")
+    dense = {
+        "attention.self.query": (width, width), "attention.self.key": (width, width),
+        "attention.self.value": (width, width), "attention.output.dense": (width, width),
+        "intermediate.dense": (inner, width), "output.dense": (width, inner),
+    }  # fmt: skip
+    norms = ["embeddings."]
+    expected: dict[str, tuple[int, ...]] = {}
+    for layer in range(config.num_hidden_layers):
+        name = f"encoder.layer.{layer}."
+        norms += [f"{name}attention.output.", f"{name}output."]
+        for part, shape in dense.items():
+            expected |= {f"{name}{part}.weight": shape, f"{name}{part}.bias": shape[:1]}
+    for norm in norms:
+        expected |= {f"{norm}LayerNorm.weight": (width,), f"{norm}LayerNorm.bias": (width,)}
+    for table in ("word", "position", "token_type"):
+        expected[f"embeddings.{table}_embeddings.weight"] = (-1, width)
+    for name, shape in expected.items():
+        found = weights[name].shape if name in weights else None
+        if found is None or found[-1:] != shape[-1:] or (shape[0] >= 0 and found != shape):
+            raise DataError(f"{folder}: model.safetensors: expected {name} of shape {shape}, found {found}")
+    if len(weights["embeddings.word_embeddings.weight"]) < vocabulary:
+        raise DataError(f"{folder}: tokenizer.json has more tokens ({vocabulary}) than the model has vectors")
 
 
 class Encoder:
@@ -55,12 +85,13 @@ class Encoder:
         """Read model.safetensors, config.json and tokenizer.json. Raises DataError."""
         try:
             config = msgspec.json.decode((folder / "config.json").read_bytes(), type=EncoderConfig)
-            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            tokenizer = Tokenizer.from_str((folder / "tokenizer.json").read_text(encoding="utf-8"))
             weights = {
                 name: value.astype(np.float32) for name, value in load_file(folder / "model.safetensors").items()
             }
-        except (OSError, msgspec.MsgspecError) as error:
+        except Exception as error:  # those of a broken tokenizer share no base but Exception
             raise DataError(f"{folder}: no sentence encoder: {error}") from error
+        _check_shapes(folder, config, weights, tokenizer.get_vocab_size())
         tokenizer.no_padding()
         tokenizer.no_truncation()
         return cls(config, weights, tokenizer)

@@ -131,8 +131,10 @@ def measure(  # noqa: PLR0913  # one column of the evaluation table an argument
 
 
 def mean_within(figures: Sequence[Figures]) -> tuple[float, float]:
-    """Return (router, prompt length) APGR within benches, each bench weighing by its gap: what it could gain."""
+    """Return (router, prompt length) APGR within benches, each weighing by its gap; NaN where none has any."""
     gains = [(figure.gap, figure.gain) for figure in figures if figure.gain is not None]
+    if not gains:
+        return float("nan"), float("nan")
     gaps = np.array([gap for gap, _ in gains])
     router = np.array([gain.apgr for _, gain in gains])
     length = np.array([gain.apgr_by_length for _, gain in gains])

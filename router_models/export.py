@@ -128,7 +128,7 @@ def _folded(space: Space, heads: Heads) -> dict[str, Floats32]:
     measures = len(space.mean)
     of_measures = heads.figures.weights[:measures] / space.spread[:, np.newaxis]
     of_stem = np.zeros((space.table.shape[1], FIGURES))
-    of_stem[:REPRESENTED] = heads.figures.weights[measures:]
+    of_stem[: space.width - measures] = heads.figures.weights[measures:]
     offset = heads.figures.offset - space.mean @ of_measures - space.centre @ of_stem
     subject = heads.domain.of_vector
     mask = np.zeros((2, FIGURES + len(DOMAINS)))

@@ -144,8 +144,11 @@ def fit_domains(whole: Floats32, votes: sparse.csr_matrix, domains: Sequence[str
     fitted = LogisticRegression(C=DOMAIN_C, max_iter=DOMAIN_ITERATIONS).fit(read, label)
     weights = np.zeros((read.shape[1], len(DOMAINS)))
     offset = np.full(len(DOMAINS), -30.0)  # a domain without a prompt is never named
-    weights[:, fitted.classes_] = fitted.coef_.T
-    offset[fitted.classes_] = fitted.intercept_
+    # Of two domains only the second is given weights: the log-odds of it against the first.
+    named = fitted.classes_[-len(fitted.coef_) :]
+    offset[fitted.classes_] = 0.0
+    weights[:, named] = fitted.coef_.T
+    offset[named] = fitted.intercept_
     width = whole.shape[1]
     table, scale = to_int8(np.asarray(weights[width:] * VOTE, dtype=np.float32))
     return DomainHead(table, scale, Linear(weights[:width], offset))

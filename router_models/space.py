@@ -28,9 +28,9 @@ NEAR_ZERO = 1e-3
 
 
 class Texts(msgspec.Struct, frozen=True):
-    """Texts as arrays: measures (N, F), vectors of the stem and of the whole (N, D), each of length 1, and votes (N, V).
+    """Texts as arrays: measures (N, F), vectors of stem and whole (N, D), of length 1, votes (N, V), signals (N, S).
 
-    `votes` tells which words each text has; the words of a text share one vote of length 1. `signals` (N, S): for drift.
+    `votes` tells which words each text has; the words of a text share one vote of length 1. `signals` are for drift.
     """
 
     features: Floats32
@@ -53,7 +53,7 @@ class Space(msgspec.Struct, frozen=True):
     @property
     def width(self) -> int:
         """How many numbers heads read."""
-        return len(self.mean) + REPRESENTED
+        return len(self.mean) + min(REPRESENTED, self.table.shape[1])
 
     @property
     def low(self) -> Floats32:

@@ -18,7 +18,7 @@ from gateway.core.judgement import DOMAINS
 from router_models import export
 from router_models.artifact import Fit, Judged, build_manifest, write_artifact
 from router_models.card import build_card
-from router_models.corpus import Written, load_domains, load_kinds
+from router_models.corpus import PROMPTS, Written, load_domains, load_kinds
 from router_models.data import DataError, Example, load, weigh
 from router_models.distill import WordTable, choose_words, distil
 from router_models.encoder import Encoder, Floats32, find_encoder
@@ -135,23 +135,25 @@ def merit(report: Report) -> float:
 
 
 def train(
-    data: Path, out: Path, seed: int, progress: Progress = lambda _: None, *, words: WordTable | None = None,
-    encoder: Path | None = None,
+    data: Path, out: Path, seed: int, progress: Progress = lambda _: None, *, words: WordTable | Path | None = None,
+    prompts: Path = PROMPTS,
 ) -> Path:  # fmt: skip
     """Train on `data` (see router_models.data), write model.onnx, manifest.json and MODEL_CARD.md to `out`.
 
-    Returns `out`. `words`: a table made before; otherwise one is distilled from `encoder`, a folder, or the installed
-    one. Raises DataError, NoGapError or ExportError; nothing is written unless the exported judgements are the fitted
-    ones.
+    Returns `out`. `words`: a table made before, or the folder of an encoder to distil one from, else the installed one.
+    `prompts`: the folder of the written ones. Raises DataError, NoGapError or ExportError; nothing is written unless
+    the exported judgements are the fitted ones.
     """
-    measured, written, subjects = load(data), load_kinds(), load_domains()
+    measured, written, subjects = load(data), load_kinds(prompts), load_domains(prompts)
     if len({row.family for row in measured}) < MEASURED_BENCHES:
         raise DataError("one bench alone can't be held out: give examples with at least two values of `bench`")
     progress(f"{len(measured):,} measured prompts, {len(written):,} written ones, {len(subjects):,} by subject")
-    prompts = [*(row.prompt for row in measured), *(row.prompt for row in written)]
-    table = words or _distil([*prompts, *(prompt for prompt, _ in subjects)], encoder, progress)
-    space = fit_space(table, prompts)
-    read = space.ranked(space.represent(space.read(prompts)))
+    texts = [*(row.prompt for row in measured), *(row.prompt for row in written)]
+    table = words
+    if not isinstance(table, WordTable):
+        table = _distil([*texts, *(prompt for prompt, _ in subjects)], table, progress)
+    space = fit_space(table, texts)
+    read = space.ranked(space.represent(space.read(texts)))
     rows = gather(measured, written, read)
 
     progress(f"holding out {len(np.unique(rows.group))} groups of benches and kinds, one after the other")
@@ -166,9 +168,9 @@ def train(
     progress(f"domains: {accuracy:.1%} of measured prompts named right, {DOMAIN_FOLDS} folds")
 
     model = export.to_model(space, heads).SerializeToString(deterministic=True)
-    checked = [*prompts[:: max(len(prompts) // 500, 1)], "", "証明"]
+    checked = [*texts[:: max(len(texts) // 500, 1)], "", "証明"]
     difference = export.verify(model, space, heads, checked)
-    progress(f"exported: {len(model):,} bytes, differs from scikit-learn by {difference:.1e}")
+    progress(f"exported: {len(model):,} bytes, differs from NumPy by {difference:.1e}")
     single = gather(measured, written, read, by_family=False)
     bare = gather(measured, [], read[: len(measured)])
     fit = Fit(
@@ -176,7 +178,7 @@ def train(
         by_bench=report_ranks(single, hold_out(single, recipe)[chosen], seed),
         bare=report_ranks(bare, hold_out(bare, recipe)[chosen], seed),
         recipes={name: merit(told) for name, told in reports.items()},
-        domain_accuracy=accuracy, judged=_judge(space, heads, prompts), held_out=chance_held_out(rank, rows),
+        domain_accuracy=accuracy, judged=_judge(model, space, texts), held_out=chance_held_out(rank, rows),
         words=len(space.words),
     )  # fmt: skip
     manifest = build_manifest(out.name, model, fit)
@@ -224,7 +226,7 @@ def _fit_heads(
 
 
 def _domain_rows(rows: Rows, subjects: list[tuple[str, str]]) -> tuple[list[tuple[str, str]], NDArray[np.bool_]]:
-    """Return (prompt, domain) to learn domains from, and which of them are measured prompts with a subject of theirs."""
+    """Return (prompt, domain) to learn domains from, and which are measured prompts with a subject of their own."""
     own = [(row.prompt, row.domain) for row in rows.measured if row.domain in DOMAINS]
     alike = []
     for bench, domain in BENCH_DOMAINS.items():
@@ -235,6 +237,7 @@ def _domain_rows(rows: Rows, subjects: list[tuple[str, str]]) -> tuple[list[tupl
 
 
 def _domain_accuracy(texts: Texts, names: list[str], is_measured: NDArray[np.bool_]) -> float:
+    """Return the share of measured prompts named right by heads that did not see them; NaN where there are none."""
     if not is_measured.any():
         return float("nan")
     fold = np.where(is_measured, np.arange(len(names)) % DOMAIN_FOLDS, -1)
@@ -247,10 +250,13 @@ def _domain_accuracy(texts: Texts, names: list[str], is_measured: NDArray[np.boo
     return right / int(is_measured.sum())
 
 
-def _judge(space: Space, heads: export.Heads, prompts: list[str]) -> Judged:
-    """Judge the training prompts as the gateway would, for the reference that drift is told from."""
-    signals = space.read(prompts).signals
-    return Judged(heads.judge(space, prompts)[:, 0], dict(zip(SIGNALS, signals.T, strict=True)))
+def _judge(model: bytes, space: Space, texts: list[str]) -> Judged:
+    """Judge the training prompts for the reference that drift is told from.
+
+    By the graph itself: prompts of one form share a score, on which a bin then ends, to the last bit.
+    """
+    signals = space.read(texts).signals
+    return Judged(export.run_texts(model, texts)[:, 0], dict(zip(SIGNALS, signals.T, strict=True)))
 
 
 def describe(report: Report) -> str:
@@ -259,6 +265,6 @@ def describe(report: Report) -> str:
     return (
         f"APGR pooled {gain.apgr:.3f} [{gain.apgr_low:.3f}, {gain.apgr_high:.3f}] (length {gain.apgr_by_length:.3f}, "
         f"random 0.500), within benches {report.within_apgr:.3f} (length {report.within_apgr_by_length:.3f}), "
-        f""
-        f"mean {report.mean_apgr:.3f} (length {report.mean_apgr_by_length:.3f}), CPT50 {gain.cpt50:.0%}, CPT80 {gain.cpt80:.0%}, ECE {report.pooled.ece:.3f}"
+        f"mean {report.mean_apgr:.3f} (length {report.mean_apgr_by_length:.3f}), CPT50 {gain.cpt50:.0%}, "
+        f"CPT80 {gain.cpt80:.0%}, ECE {report.pooled.ece:.3f}"
     )

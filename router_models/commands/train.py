@@ -29,5 +29,5 @@ def train(data: Path, out: Path, encoder: Path | None, seed: int) -> None:
     models. Ctrl-C leaves what is in the folder as it was.
     """
     with refusing(DataError, NoGapError, ExportError):
-        train_router(data, out, seed, say, encoder=encoder)
+        train_router(data, out, seed, say, words=encoder)
     say(f"written: {out}")

@@ -11,7 +11,8 @@ from gateway.app import ROUTERS
 from gateway.classify.onnx import OnnxClassifier
 from gateway.schema.conversation import Conversation, Turn
 from router_models.commands.adapt import adapt
-from router_models.represent import represent
+from router_models.export import from_model
+from router_models.represent import deciding_text, represent
 from router_models.residual import logit
 
 
@@ -75,12 +76,21 @@ def test_labels_that_teach_nothing_leave_the_shipped_router(tmp_path):
     assert "the shipped router stays" in run("--labels", path, "--out", tmp_path / "mine").stdout
 
 
-def test_an_adapted_router_is_not_adapted_again(labels, tmp_path):
+def test_an_adapted_router_can_be_adapted_again(labels, tmp_path):
     run("--labels", labels, "--out", tmp_path / "mine")
     other = write(tmp_path / "other.jsonl", 300, lambda has_digits: has_digits)
     found = run("--labels", other, "--out", tmp_path / "again", "--router", tmp_path / "mine")
-    assert found.exit_code == 2
-    assert "adapted one already" in found.stderr
+    assert found.exit_code == 0, found.output
+    again, once = (OnnxClassifier.load(tmp_path / name) for name in ("again", "mine"))
+    digits = ask("Which is the name 17 51?")
+    assert again.judge(digits).score > 0.7 > 0.3 > once.judge(digits).score
+    assert json.loads((tmp_path / "again/manifest.json").read_bytes())["adapted"]["from"]["name"] == "mine"
+
+
+def test_thresholds_and_figures_of_the_shipped_router_are_not_kept(labels, tmp_path):
+    run("--labels", labels, "--out", tmp_path / "mine")
+    manifest = json.loads((tmp_path / "mine/manifest.json").read_bytes())
+    assert not [key for key in manifest if key.startswith("thresholds") or key == "figures"]
 
 
 def test_an_interruption_leaves_the_old_router(labels, tmp_path, monkeypatch):
@@ -116,12 +126,13 @@ def test_the_router_that_ships_is_never_written_over(labels):
     assert "name another folder" in found.stderr
 
 
-def test_score_and_representation_are_those_of_the_text_that_decides():
+def test_the_score_is_that_of_the_text_that_decides():
     router = OnnxClassifier.load(ROUTERS / "default")
     plan = "Prove that every finite group of order p^2 is abelian, then derive its automorphism group."
     talk = Conversation((Turn("user", plan), Turn("assistant", "Shall I?"), Turn("user", "yes")))
-    score, vector = represent(router, talk)
-    assert score == pytest.approx(router.judge(talk).score, abs=1e-6)
-    alone, same = represent(router, ask(plan))
-    assert np.array_equal(vector, same)
-    assert logit(np.array([alone]))[0] == pytest.approx(logit(np.array([score]))[0], abs=1e-5)
+    score, text = deciding_text(router, talk)
+    assert (score, text) == (router.judge(ask(plan)).score, plan)
+    space, heads = from_model((ROUTERS / "default" / "model.onnx").read_bytes())
+    (row,) = represent(space, [text])
+    assert len(row) == space.width
+    assert heads.figures.apply(row)[0] == pytest.approx(logit(np.array([score]))[0], abs=1e-4)

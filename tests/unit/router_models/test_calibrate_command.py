@@ -23,7 +23,8 @@ def prompts(count):
     for number in range(count):
         is_hard = rng.random() < 0.4
         text = f"Prove that {number} divides {number * 7}." if is_hard else f"Who wrote book {number} of {count}?"
-        yield text, is_hard
+        # Their lengths differ, so that scores do and a threshold can cut anywhere.
+        yield text + " Please." * (number % 40), is_hard
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from pyarrow import parquet
 
 from router_models.data import POOL_NAME, DataError, Example, load, weigh
 from router_models.sides import STRONG_SIDE, WEAK_SIDE, win_rate
-from router_models.synthetic import EASY, HARD, SLOTS, write_prompts
 
 
 def row(**changes):
@@ -91,12 +90,3 @@ def test_benches_of_one_benchmark_are_one_family():
     assert family("llmrouter/math", "llmrouter") == family("zeroeval/math-l5", "zeroeval")
     assert family("mmlu_pro/math", "mmlu_pro") == family("mmlu_pro/physics", "mmlu_pro")
     assert family("llmrouter/mbpp", "llmrouter") != family("llmrouter/gpqa", "llmrouter")
-
-
-def test_synthetic_prompts_are_filled_seeded_and_marked():
-    prompts = write_prompts(3)
-    assert prompts == write_prompts(3)
-    assert prompts != write_prompts(4)
-    assert {example.source for example in prompts} == {"synthetic"}
-    assert not [example.prompt for example in prompts if any("{" + slot + "}" in example.prompt for slot in SLOTS)]
-    assert EASY.keys() == HARD.keys() == {"en", "de", "fr", "es", "pt", "zh", "ja", "hi", "ar"}

@@ -1,0 +1,93 @@
+"""The graph says what NumPy says, on any text; a model read back is the same; a tampered one is refused."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from gateway.classify.onnx import SIGNALS, VOCABULARY, OnnxClassifier
+from gateway.core.judgement import DOMAINS
+from gateway.schema.conversation import Conversation, Turn
+from router_models.export import FIGURES, TOLERANCE, ExportError, from_model, run_texts, to_model, verify
+
+TEXTS = [
+    "Who wrote Faust?", "Prove that 3 divides 9 + 3n.", "", " \n\t", "証明してください。", "Напишите функцию", "اكتب دالة",
+    "A. one\nB. two\nC. three\nD. four", "Pick one:\n(A) what\n(B) how\n(C) write\n(D) a", "\x00\ud800", "the " * 250_000,
+    "9" * 5000, "\\frac{a}{b} $x$ " * 40, "def f():\n    return {}\n" * 30,
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model(trained):
+    return (trained.folder / "model.onnx").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def opened(model):
+    return from_model(model)
+
+
+def changed(model, name, change):
+    graph = onnx.load_from_string(model)
+    for constant in graph.graph.initializer:
+        if constant.name == name:
+            constant.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(constant).copy()), name))
+    return graph.SerializeToString()
+
+
+def test_the_graph_says_what_the_heads_say_on_any_text(model, opened):
+    space, heads = opened
+    assert verify(model, space, heads, TEXTS) <= TOLERANCE
+    judged = run_texts(model, TEXTS)
+    assert judged.shape == (len(TEXTS), FIGURES + len(DOMAINS))
+    assert np.isfinite(judged).all()
+    assert judged[:, FIGURES:].sum(axis=1) == pytest.approx(np.ones(len(TEXTS)), abs=1e-5)
+
+
+def test_a_model_read_back_gives_the_same_judgements_and_can_be_read_again(model, opened):
+    space, heads = opened
+    again = to_model(space, heads).SerializeToString(deterministic=True)
+    assert run_texts(again, TEXTS) == pytest.approx(run_texts(model, TEXTS), abs=1e-5)
+    twice, _ = from_model(again)
+    assert twice.words == space.words
+    assert np.array_equal(twice.table, space.table)
+
+
+def test_the_gateway_says_what_the_graph_says(trained, model):
+    router, judged = OnnxClassifier.load(trained.folder), run_texts(model, TEXTS[:2])
+    for text, row in zip(TEXTS[:2], judged, strict=True):
+        told = router.judge(Conversation((Turn("user", text),)))
+        assert told.score == pytest.approx(row[0], abs=1e-6)
+        assert told.output_tokens == round(np.exp(row[3]))
+        assert len(told.signals) == len(SIGNALS)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("offset", lambda value: value + np.float32(0.01)),
+        ("feature_weights", lambda value: value * np.float32(1.01)),
+        ("vector_weights", lambda value: -value),
+        ("table", lambda value: value[::-1]),
+        ("mask", lambda value: value[::-1]),
+        ("high", lambda value: value - np.float32(1)),
+        ("scale", lambda value: value * np.float32("nan")),
+    ],
+)
+def test_a_tampered_model_is_refused(model, opened, name, change):
+    with pytest.raises(ExportError, match="differ from the fitted ones"):
+        verify(changed(model, name, change), *opened, TEXTS[:9])
+
+
+def test_what_is_no_router_of_ours_is_refused(model):
+    for part in ("vector_weights", "table_parts"):
+        graph = onnx.load_from_string(model)
+        kept = [constant for constant in graph.graph.initializer if constant.name != part]
+        del graph.graph.initializer[:]
+        graph.graph.initializer.extend(kept)
+        with pytest.raises(ExportError, match=part):
+            from_model(graph.SerializeToString())
+    graph = onnx.load_from_string(model)
+    del graph.metadata_props[:]
+    with pytest.raises(ExportError, match=VOCABULARY):
+        from_model(graph.SerializeToString())
