@@ -26,7 +26,7 @@ from gateway.cache.exact import ExactCache
 from gateway.cache.flights import Flights
 from gateway.cache.sessions import Learned, Sessions
 from gateway.classify.onnx import OnnxClassifier
-from gateway.classify.personal_scan import PersonalScan
+from gateway.classify.personal_scan import PersonalScan, holds_personal
 from gateway.classify.rack import Rack, Slot
 from gateway.classify.shadow import Shadows
 from gateway.core.errors import internal_error
@@ -175,7 +175,7 @@ class Factory:
         """Return the one log of its settings: two would take turns at one file."""
         wanted = self._learning_log_settings = settings.learning_log
         if wanted is not None and wanted not in self._learning_logs:
-            self._learning_logs[wanted] = LearningLog(wanted, self._router_metrics.count_row)
+            self._learning_logs[wanted] = LearningLog(wanted, self._router_metrics.count_row, holds_personal)
         return None if wanted is None else self._learning_logs[wanted]
 
     def _feedback(self, answers: AnswerMemory | None, learning_log: LearningLog | None) -> Feedback | None:

@@ -78,6 +78,15 @@ class PersonalScan:
         self._remembered[key] = kinds
 
 
+def holds_personal(request: Request) -> bool:
+    """Tell whether anything in a request is personal or can't be read: for work that no client waits for."""
+    conversation = request.conversation
+    if conversation.attachment_count or conversation.token_counts:
+        return True
+    texts = (bite for raw in _parts_of(request) for bite in _bites_of(_text_of(raw)))
+    return any(True for text in texts for _ in find_personal(text))
+
+
 def _parts_of(request: Request) -> Iterator[bytes]:
     """Yield every field but the route's name, messages one by one: all but the last have mostly been seen before."""
     for name, raw in request.fields.items():
