@@ -101,13 +101,16 @@ class Factory:
         self._learning_logs: dict[LearningLogSettings, LearningLog] = {}
         self._learning_log_settings: LearningLogSettings | None = None
 
+    def prepare(self, settings: Settings) -> None:
+        """Do what takes long of a strict `build`; blocks, for a thread. Raises ClassifierLoadError."""
+        self.rack.prepare(_routers_of(settings))
+
     def build(self, settings: Settings, *, is_strict: bool = False) -> Pipeline:
         """Return a pipeline. `is_strict` (at a reload) refuses a router that can't be loaded instead of failing open.
 
         Raises ClassifierLoadError when strict.
         """
-        named = {router for route in settings.routes.values() for router in route.policy.all_routers}
-        classifiers = self.rack.open(named, is_strict=is_strict)
+        classifiers = self.rack.open(_routers_of(settings), is_strict=is_strict)
         routes = build_routes(settings, self._held(settings, classifiers))
         self._bars.forget_others(settings.routes)
         self.metrics.know({*settings.models, *settings.routes})
@@ -250,6 +253,10 @@ class Factory:
     async def _close_logs(self, keep: LearningLogSettings | None) -> None:
         for settings in [one for one in self._learning_logs if one != keep]:
             await asyncio.to_thread(self._learning_logs.pop(settings).close)
+
+
+def _routers_of(settings: Settings) -> set[str]:
+    return {router for route in settings.routes.values() for router in route.policy.all_routers}
 
 
 def _flights(settings: Settings) -> Flights:
