@@ -178,7 +178,8 @@ class Factory:
         """Return the one log of its settings: two would take turns at one file."""
         wanted = self._learning_log_settings = settings.learning_log
         if wanted is not None and wanted not in self._learning_logs:
-            self._learning_logs[wanted] = LearningLog(wanted, self._router_metrics.count_row, holds_personal)
+            is_personal = None if wanted.personal else holds_personal
+            self._learning_logs[wanted] = LearningLog(wanted, self._router_metrics.count_row, is_personal)
         return None if wanted is None else self._learning_logs[wanted]
 
     def _feedback(self, answers: AnswerMemory | None, learning_log: LearningLog | None) -> Feedback | None:
