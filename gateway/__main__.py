@@ -159,8 +159,9 @@ def _tell(told: Explanation) -> str:
     threshold = "none" if told.threshold is None else f"{told.threshold:g}"
     domain = f", domain {told.domain}" if told.domain else ""
     unsure = f"; if it begins unsure: {told.escalation}" if told.escalation else ""
+    personal = f"; personal data: {', '.join(told.personal)}" if told.personal else ""
     lines = [
-        f"{told.route} -> {told.model} ({told.tier}), because: {told.reason}{unsure}",
+        f"{told.route} -> {told.model} ({told.tier}), because: {told.reason}{unsure}{personal}",
         f"score {score}, threshold {threshold}, router {told.router or 'none'}{domain}",
         f"about {told.prompt_tokens} prompt tokens; costs assume {told.completion_tokens} in the answer",
         *(

@@ -137,6 +137,13 @@ async def test_others_come_between_bites():
     assert len(turns) >= 6
 
 
+async def test_more_than_any_window_holds_is_not_read(monkeypatch):
+    monkeypatch.setattr(personal_scan, "MAX_CHARS", 3 * BITE_CHARS)
+    words = {"role": "user", "content": "words " * (BITE_CHARS // 3)}
+    assert await kinds_of(chat(words)) == set()
+    assert await kinds_of(chat(words, {"role": "user", "content": "others " * (BITE_CHARS // 3)})) == {Kind.UNREAD}
+
+
 class CountingFind:
     def __init__(self):
         self.texts = []

@@ -105,6 +105,13 @@ def test_an_explanation_names_the_model_that_would_be_asked_of_an_unsure_one(con
     assert first == "auto -> a (weak), because: score; if it begins unsure: b"
 
 
+def test_an_explanation_names_the_kinds_of_personal_data_on_a_private_route(config):
+    fleet = "models:\n  a: {backend: simulated, local: true}\n  b: {backend: simulated}\n"
+    path = write(config, fleet + "routes:\n  auto: {models: [a, b], policy: {kind: private, threshold: 0}}\n")
+    first = run("explain", "--config", path, "Write to jane@example.org or 541-714-1388").stdout.splitlines()[0]
+    assert first == "auto -> a (weak), because: private; personal data: email, phone"
+
+
 def test_an_explanation_as_json_holds_the_same_and_its_costs_add_up(config):
     told = json.loads(run("explain", "--config", config, "--json", EASY).stdout)
     assert (told["route"], told["threshold"], told["router"]) == ("auto", 0.4, "default")
