@@ -32,6 +32,7 @@ def fleet(near, far, folder):
         "far": {
             "backend": "openai",
             "urls": [far],
+            "domains": ["chat", "code", "writing", "other", "law", "business"],
             "price": price,
             "capabilities": [*able, "vision", "audio", "logprobs"],
         },
@@ -50,6 +51,11 @@ def fleet(near, far, folder):
                 "fallback": ["far"],
             },
             "sticky": {"models": ["near", "far"], "policy": {"kind": ["private", "session"], "threshold": 0}},
+            "expert": {
+                "models": ["near", "far"],
+                "policy": {"kind": ["private", "domain", "session", "cascade"], "threshold": 0.5},
+                "fallback": ["far"],
+            },
             "open": {"models": ["near", "far"], "policy": {"threshold": 0}},
         },
         "cache": {"exact": {"ttl_s": 60}},
@@ -94,7 +100,7 @@ def user(content):
     return {"role": "user", "content": content}
 
 
-ROUTES = ["auto", "upside", "fixed", "alone", "careful", "sticky"]
+ROUTES = ["auto", "upside", "fixed", "alone", "careful", "sticky", "expert"]
 every_route = pytest.mark.parametrize("route", ROUTES)
 every_way = pytest.mark.parametrize("stream", [False, True])
 
