@@ -3,9 +3,9 @@
 It is that of the judged text which decides the score, so that score and representation belong together.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,17 +17,18 @@ TENSOR: Final = "features"
 """The tensor of the graph that holds it, [N, R]."""
 
 
-class Represented(msgspec.Struct, frozen=True):
-    """The text that decides a conversation's score, that score, and the router's representation of it."""
-
-    text: Conversation
-    score: float
-    vector: NDArray[np.float32]
-
-
-def represent(router: OnnxClassifier, conversation: Conversation) -> Represented:
-    """Return the judged text with the highest score, alone, with what the router makes of it."""
-    texts = [Conversation((Turn("user", text),)) for text in judged_texts(conversation)]
-    scores = [router.judge(text).score for text in texts]
+def represent(router: OnnxClassifier, conversation: Conversation) -> tuple[float, NDArray[np.float32]]:
+    """Return the score and the representation of the text that decides it."""
+    texts = judged_texts(conversation)
+    scores = [router.judge(_alone(text)).score for text in texts]
     best = int(np.argmax(scores))
-    return Represented(texts[best], scores[best], text_features(texts[best].turns[0].text))
+    return scores[best], text_features(texts[best])
+
+
+def _alone(text: str) -> Conversation:
+    return Conversation((Turn("user", text),))
+
+
+def inputs_of(representations: Sequence[NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    """Return what the graph is fed to give these representations again."""
+    return {TENSOR: np.stack(representations)}

@@ -1,20 +1,20 @@
 """`postern adapt`: fits a residual to labels of one's own pair, and writes a router where it is better."""
 
-import tempfile
 from pathlib import Path
 
 import click
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from gateway.app import router_folder
-from gateway.classify.onnx import MODEL_FILE, ClassifierLoadError
+from gateway.classify.onnx import MODEL_FILE, OnnxClassifier
 from router_models.adapted import build_folder
 from router_models.commands.console import Refusal, progress, refusing, say, write_folder
 from router_models.commands.options import open_router, pair_options, parse_pair, router_option
 from router_models.data import DataError, Example, load
 from router_models.export import ExportError
-from router_models.represent import TENSOR, Represented, represent
+from router_models.represent import TENSOR, inputs_of, represent
 from router_models.residual import Adaptation, FewLabelsError, Labelled
 from router_models.residual import adapt as fit
 from router_models.residual_export import attach, verify
@@ -42,38 +42,32 @@ def adapt(  # noqa: PLR0913, PLR0917  # options, an argument each
     Writes a router only where it orders labels that it has not seen better than the shipped one; else says so, writes
     nothing and exits 0. Ctrl-C leaves what is in the folder as it was.
     """
-    with refusing(DataError, FewLabelsError, ExportError, ClassifierLoadError, OSError):
+    with refusing(DataError, FewLabelsError, ExportError, OSError):
         examples = load(labels, parse_pair(weak, strong))
         base = router_folder(router)
         opened = open_router(router)
         if out.resolve() == base.resolve():
             raise Refusal(f"--out {out} is the router to adapt itself; name another folder")
-        known = [represent(opened, example.asked) for example in progress(examples, "labels")]
-        arrays = _arrays(known, examples)
+        arrays, inputs = _arrays(opened, examples)
         say("fitting, five folds")
         found = fit(arrays, np.random.default_rng(seed))
-        _write(base, out, found, arrays, known)
+        if found.residual is not None:
+            score = found.residual.apply(arrays.score, arrays.representation)
+            model = attach((base / MODEL_FILE).read_bytes(), found.residual, TENSOR)
+            verify(model, inputs, score)
+            write_folder(out, build_folder(base, out.name, model, found, score))
+            OnnxClassifier.load(out)
     click.echo(_json(found, out) if as_json else _tell(found, out))
 
 
-def _arrays(known: list[Represented], examples: list[Example]) -> Labelled:
-    return Labelled(
-        np.array([one.score for one in known]), np.stack([one.vector for one in known]).astype(np.float64),
+def _arrays(router: OnnxClassifier, examples: list[Example]) -> tuple[Labelled, dict[str, NDArray[np.float32]]]:
+    both = [represent(router, example.asked) for example in progress(examples, "labels")]
+    representations = [vector for _, vector in both]
+    labelled = Labelled(
+        np.array([score for score, _ in both]), np.stack(representations).astype(np.float64),
         np.array([example.gap for example in examples]), np.array([example.win for example in examples]),
     )  # fmt: skip
-
-
-def _write(base: Path, out: Path, found: Adaptation, arrays: Labelled, known: list[Represented]) -> None:
-    """Write the adapted router once a copy of it has been served and says what was fitted."""
-    if found.residual is None:
-        return
-    score = found.residual.apply(arrays.score, arrays.representation)
-    model = attach((base / MODEL_FILE).read_bytes(), found.residual, TENSOR)
-    files = build_folder(base, out.name, model, found, score)
-    with tempfile.TemporaryDirectory(prefix="postern-") as trial:
-        write_folder(Path(trial), files)
-        verify(Path(trial), [one.text for one in known], score)
-    write_folder(out, files)
+    return labelled, inputs_of(representations)
 
 
 def _json(found: Adaptation, out: Path) -> str:

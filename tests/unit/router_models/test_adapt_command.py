@@ -12,6 +12,7 @@ from gateway.classify.onnx import OnnxClassifier
 from gateway.schema.conversation import Conversation, Turn
 from router_models.commands.adapt import adapt
 from router_models.represent import represent
+from router_models.residual import logit
 
 
 def run(*arguments):
@@ -119,7 +120,8 @@ def test_score_and_representation_are_those_of_the_text_that_decides():
     router = OnnxClassifier.load(ROUTERS / "default")
     plan = "Prove that every finite group of order p^2 is abelian, then derive its automorphism group."
     talk = Conversation((Turn("user", plan), Turn("assistant", "Shall I?"), Turn("user", "yes")))
-    found, alone = represent(router, talk), represent(router, ask(plan))
-    assert found.score == pytest.approx(router.judge(talk).score, abs=1e-6)
-    assert np.array_equal(found.vector, alone.vector)
-    assert found.text == ask(plan)
+    score, vector = represent(router, talk)
+    assert score == pytest.approx(router.judge(talk).score, abs=1e-6)
+    alone, same = represent(router, ask(plan))
+    assert np.array_equal(vector, same)
+    assert logit(np.array([alone]))[0] == pytest.approx(logit(np.array([score]))[0], abs=1e-5)
