@@ -227,3 +227,16 @@ def test_explain_leaves_out_what_the_router_has_no_head_for(config, monkeypatch)
     assert "costs assume 256" in found
     told = json.loads(run("explain", "--json", "--config", config, EASY).stdout)
     assert (told["domain"], [one["chance"] for one in told["candidates"]]) == (None, [None, None])
+
+
+def test_a_held_share_is_told_by_check_config_and_by_explain(config, monkeypatch):
+    monkeypatch.setattr(OnnxClassifier, "load", lambda _: StubRouter())
+    write(config, CONFIG.replace("threshold: 0.4", "strong_share: 0.3"))
+    assert run("check-config", config).stdout.splitlines()[0] == "auto: small < large  (complexity, strong share 0.3)"
+    assert (
+        "threshold 0.7 (moves, to hold a share of 0.3), router default"
+        in run("explain", "--config", config, EASY).stdout
+    )
+    told = json.loads(run("explain", "--json", "--config", config, EASY).stdout)
+    assert (told["strong_share"], told["threshold"]) == (0.3, 0.7)
+    assert "(moves" not in run("explain", "--config", config, "--route", "fixed", EASY).stdout
