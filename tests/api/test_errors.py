@@ -149,6 +149,13 @@ async def call_a_server_that_is_away(house: House) -> Told:
         return await measure(other, other.post(json=CHAT))
 
 
+async def ask_what_no_local_model_can_do(house: House) -> Told:
+    routes = {"auto": {"models": ["small", "large"], "policy": {"kind": "private"}}}
+    asked = {"model": "auto", "n": 2, "messages": [{"role": "user", "content": "Write to jane.doe@example.org."}]}
+    async with another(house, small={"local": True}, routes=routes) as other:
+        return await measure(other, other.post(json=asked))
+
+
 async def mark_while_redis_is_away(house: House) -> Told:
     async with another(house, redis={"url": f"redis://{urlsplit(refused_url()).netloc}/0"}) as other:
         return await measure(other, other.post("/v1/feedback", json={"request_id": "req-1", "good": True}))
@@ -255,6 +262,7 @@ ROWS = [
         posting(json=CHAT | {"n": 2}),
         param="n",
     ),
+    Row(errors.PersonalDataError, 400, INVALID, "personal_data", ask_what_no_local_model_can_do),
     Row(
         errors.ContextLengthError,
         400,
