@@ -142,6 +142,8 @@ class Factory:
             )
         )
         self.rack.keep(classifiers)
+        for router in self._watches.keys() - classifiers.keys():
+            self._watches.pop(router).retire()
         return pipeline
 
     def _bounded(self, limit: int) -> InFlight:

@@ -82,6 +82,13 @@ def test_a_file_that_is_not_there_exits_2(tmp_path):
     assert run("check-config", tmp_path / "nothing.yaml").exit_code == 2
 
 
+def test_a_router_on_trial_that_cannot_be_loaded_is_a_fault_too(config):
+    trial = "threshold: 0.4, routers: {./nowhere: {shadow: true}}"
+    found = run("check-config", write(config, CONFIG.replace("threshold: 0.4", trial)))
+    assert found.exit_code == 2
+    assert "routes.auto.policy.routers: nowhere/manifest.json" in found.stderr
+
+
 def test_a_router_that_cannot_be_loaded_is_a_fault(config):
     found = run("check-config", write(config, CONFIG.replace("threshold: 0.4", "router: ./nowhere")))
     assert found.exit_code == 2
