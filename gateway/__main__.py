@@ -157,10 +157,12 @@ def explain(config: Path | None, route: str | None, as_json: bool, prompt: str) 
 def _tell(told: Explanation) -> str:
     score = "none" if told.score is None else f"{told.score:.3f}"
     threshold = "none" if told.threshold is None else f"{told.threshold:g}"
+    threshold += f" (moves, to hold a share of {told.strong_share:g})" if told.strong_share is not None else ""
     domain = f", domain {told.domain}" if told.domain else ""
     unsure = f"; if it begins unsure: {told.escalation}" if told.escalation else ""
+    personal = f"; personal data: {', '.join(told.personal)}" if told.personal else ""
     lines = [
-        f"{told.route} -> {told.model} ({told.tier}), because: {told.reason}{unsure}",
+        f"{told.route} -> {told.model} ({told.tier}), because: {told.reason}{unsure}{personal}",
         f"score {score}, threshold {threshold}, router {told.router or 'none'}{domain}",
         f"about {told.prompt_tokens} prompt tokens; costs assume {told.completion_tokens} in the answer",
         *(

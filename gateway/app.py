@@ -26,7 +26,7 @@ from gateway.cache.exact import ExactCache
 from gateway.cache.flights import Flights
 from gateway.cache.sessions import Learned, Sessions
 from gateway.classify.onnx import OnnxClassifier
-from gateway.classify.personal_scan import PersonalScan
+from gateway.classify.personal_scan import PersonalScan, holds_personal
 from gateway.classify.rack import Rack, Slot
 from gateway.classify.shadow import Shadows
 from gateway.core.errors import internal_error
@@ -101,13 +101,16 @@ class Factory:
         self._learning_logs: dict[LearningLogSettings, LearningLog] = {}
         self._learning_log_settings: LearningLogSettings | None = None
 
+    def prepare(self, settings: Settings) -> None:
+        """Do what takes long of a strict `build`; blocks, for a thread. Raises ClassifierLoadError."""
+        self.rack.prepare(_routers_of(settings))
+
     def build(self, settings: Settings, *, is_strict: bool = False) -> Pipeline:
         """Return a pipeline. `is_strict` (at a reload) refuses a router that can't be loaded instead of failing open.
 
         Raises ClassifierLoadError when strict.
         """
-        named = {router for route in settings.routes.values() for router in route.policy.all_routers}
-        classifiers = self.rack.open(named, is_strict=is_strict)
+        classifiers = self.rack.open(_routers_of(settings), is_strict=is_strict)
         routes = build_routes(settings, self._held(settings, classifiers))
         self._bars.forget_others(settings.routes)
         self.metrics.know({*settings.models, *settings.routes})
@@ -139,6 +142,8 @@ class Factory:
             )
         )
         self.rack.keep(classifiers)
+        for router in self._watches.keys() - classifiers.keys():
+            self._watches.pop(router).retire()
         return pipeline
 
     def _bounded(self, limit: int) -> InFlight:
@@ -175,7 +180,8 @@ class Factory:
         """Return the one log of its settings: two would take turns at one file."""
         wanted = self._learning_log_settings = settings.learning_log
         if wanted is not None and wanted not in self._learning_logs:
-            self._learning_logs[wanted] = LearningLog(wanted, self._router_metrics.count_row)
+            is_personal = None if wanted.personal else holds_personal
+            self._learning_logs[wanted] = LearningLog(wanted, self._router_metrics.count_row, is_personal)
         return None if wanted is None else self._learning_logs[wanted]
 
     def _feedback(self, answers: AnswerMemory | None, learning_log: LearningLog | None) -> Feedback | None:
@@ -250,6 +256,10 @@ class Factory:
     async def _close_logs(self, keep: LearningLogSettings | None) -> None:
         for settings in [one for one in self._learning_logs if one != keep]:
             await asyncio.to_thread(self._learning_logs.pop(settings).close)
+
+
+def _routers_of(settings: Settings) -> set[str]:
+    return {router for route in settings.routes.values() for router in route.policy.all_routers}
 
 
 def _flights(settings: Settings) -> Flights:

@@ -6,6 +6,7 @@ import multiprocessing
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from gateway.api.live import Live
@@ -34,6 +35,7 @@ class Process:
         self._live = Live(self._factory.build(settings), settings)
         self._servers: list[QuietServer] = []
         self._retiring: set[asyncio.Task[None]] = set()
+        self._is_asked = asyncio.Event()
 
     async def run(self, data: socket.socket, admin: socket.socket | None, announce: Callable[[], None]) -> None:
         """Serve on bound sockets until SIGINT or SIGTERM; SIGHUP and a changed file reload.
@@ -56,7 +58,7 @@ class Process:
             self._watch_parent()
         else:
             loop.add_signal_handler(signal.SIGINT, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        loop.add_signal_handler(signal.SIGHUP, self._is_asked.set)
         tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._factory.tend())]
         announce()
         try:
@@ -77,15 +79,17 @@ class Process:
         self._live.drain()
         log("stopping")
 
-    def reload(self) -> None:
+    async def _reload(self) -> None:
         """Validate the configuration anew, then swap it whole; keep the old one on any fault.
 
-        One that drains keeps what it has: a new pipeline would take requests again.
+        Files are read, and routers loaded, in a thread: meanwhile requests go on. A gateway that drains keeps what it
+        has: a new pipeline would take requests again.
         """
-        if self._live.is_draining:
-            return
         try:
-            settings = self._load()
+            settings = await asyncio.to_thread(self._load)
+            await asyncio.to_thread(self._factory.prepare, settings)
+            if self._live.is_draining:
+                return
             pipeline = self._factory.build(settings, is_strict=True)
         except (SettingsError, ClassifierLoadError) as exc:
             log("reload_refused", problem=str(exc))
@@ -116,13 +120,18 @@ class Process:
         loop.add_reader(sentinel, stop)
 
     async def _watch(self) -> None:
+        """Reload when asked to, or when the file has changed; look after the routers."""
         seen = _mark(self._watched)
         while True:
-            await asyncio.sleep(WATCH_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(WATCH_S):
+                    await self._is_asked.wait()
             now = _mark(self._watched)
-            if now is not None and now != seen:
-                seen = now
-                self.reload()
+            has_changed = now is not None and now != seen
+            if has_changed or self._is_asked.is_set():
+                seen = now or seen
+                self._is_asked.clear()
+                await self._reload()
             await self._factory.rack.refresh()
 
     async def _retire(self, pipeline: Pipeline) -> None:

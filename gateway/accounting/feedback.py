@@ -17,8 +17,8 @@ from gateway.stores.store import Store, StoreUnavailableError
 
 GATHER_S = 0.05
 """How long answers gather before they are stored together: one call to Redis instead of one an answer."""
-BATCH = 64
-"""Answers a call: encoding more would hold the event loop for over a millisecond."""
+BATCH = 32
+"""Answers a call: they hold the event loop for half a millisecond, 17 µs each; one call each would take 80."""
 MAX_PENDING = 4096
 """Answers that wait to be stored; more of them are forgotten."""
 

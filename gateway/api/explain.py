@@ -44,6 +44,7 @@ class Explanation(msgspec.Struct, frozen=True):
     """The decision and everything it rests on. Costs assume `completion_tokens` in the answer.
 
     `escalation`: on a cascade, the model that is asked where the chosen one begins unsure; null where nobody judges it.
+    `strong_share`: the share that the threshold moves to hold; null where it stands.
     `personal`: on a private route, the kinds of personal data that were found, never what or where.
     """
 
@@ -60,6 +61,7 @@ class Explanation(msgspec.Struct, frozen=True):
     escalation: str | None = None
     personal: list[str] = []
     domain: str | None = None
+    strong_share: float | None = None
 
 
 async def explain(pipeline: Pipeline, ctx: RequestContext, client: Client) -> Explanation:
@@ -67,6 +69,7 @@ async def explain(pipeline: Pipeline, ctx: RequestContext, client: Client) -> Ex
     decision = await pipeline.judge(ctx, client)
     ladder, models = ctx.asked_ladder, pipeline.parts.models
     judgement = ctx.judgement
+    held = pipeline.parts.routes.resolve(ctx.asked.model, ctx.operation).held
     completion_tokens = _expect_tokens(judgement, ctx.asked.max_tokens)
     usage = Usage(ctx.prompt_tokens, completion_tokens, is_estimated=True)
     return Explanation(
@@ -93,6 +96,7 @@ async def explain(pipeline: Pipeline, ctx: RequestContext, client: Client) -> Ex
         escalation=decision.escalation,
         personal=sorted(ctx.personal),
         domain=judgement.domain if judgement else None,
+        strong_share=held.target if held else None,
     )
 
 

@@ -81,7 +81,7 @@ class OpenAIBackend:
     async def _begin(self, call: Call, response: HttpResponse) -> Reply:
         """Read the first block, so that what fails before it can still be tried elsewhere."""
         try:
-            await self._check_status(response)
+            await self._check_status(call, response)
             if not call.request.is_streaming:
                 return await self._whole(call, response)
             blocks = self._blocks(call, response)
@@ -134,16 +134,16 @@ class OpenAIBackend:
             return UpstreamTimeoutError(f"{self._name} did not answer in time.", detail=f"{self.url}: {exc}")
         return UpstreamFailureError(f"{self._name} closed the connection before its answer.", detail=str(exc))
 
-    async def _check_status(self, response: HttpResponse) -> None:
+    async def _check_status(self, call: Call, response: HttpResponse) -> None:
         if response.status != 200:
-            raise await self._refusal(response)
+            raise await self._refusal(call, response)
 
-    async def _refusal(self, response: HttpResponse) -> PosternError:
+    async def _refusal(self, call: Call, response: HttpResponse) -> PosternError:
         wire = decode_error(await _read_at_most(response, MAX_ERROR_BYTES))
         told = wire.message or "no reason given"
         if wire.code == "context_length_exceeded" or "maximum context length" in told:
             return UpstreamContextError(told, param=wire.param)
-        if response.status in CLIENT_FAULTS:
+        if response.status in CLIENT_FAULTS or (response.status == 403 and _refuses_logprobs(call.request, told)):
             error = UpstreamRejectionError(told, param=wire.param)
             error.status = response.status
             return error
@@ -152,6 +152,15 @@ class OpenAIBackend:
                 f"{self._name} is over its rate limit.", retry_after_s=_retry_after_s(response.headers)
             )
         return UpstreamFailureError(f"{self._name} answered with status {response.status}.")
+
+
+def _refuses_logprobs(request: Request, told: str) -> bool:
+    """Tell whether a 403 is for log probabilities that a cascade has added: OpenAI's for its reasoning models.
+
+    Their answer to a wish that they can't serve (confident-ai/deepeval#2184). A client's own wish leads elsewhere.
+    """
+    is_own_wish = any(need.capability == "logprobs" for need in request.needs)
+    return "logprobs" in told and "logprobs" in request.fields and not is_own_wish
 
 
 def upstream_body(request: Request, model: str, settings: ModelSettings) -> bytes:

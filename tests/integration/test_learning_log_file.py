@@ -39,6 +39,7 @@ async def test_prompts_and_marks_are_written_and_read_by_training(upstream: Upst
     async with RunningGateway(made, tmp_path) as gateway:
         answers = [await call(gateway.url, ask(f"prompt {number}", "auto")) for number in range(5)]
         await call(gateway.url, ask("pinned", "small"))
+        await call(gateway.url, ask("my card is 4111 1111 1111 1111", "auto"))
         assert await mark(gateway, answers[0].headers["x-request-id"], 0.2) == 200
         assert await mark(gateway, answers[0].headers["x-request-id"], 0.9) == 200
         await eventually(lambda: len(rows_of(path)) == 7)
@@ -49,6 +50,7 @@ async def test_prompts_and_marks_are_written_and_read_by_training(upstream: Upst
         asked = [conversation.turns[-1].text for conversation in load_prompts(path)]
         assert asked == [f"prompt {number}" for number in range(5)]
         assert (await scrape(gateway.admin_url)).sum("postern_learning_log_rows_total", outcome="written") == 7
+        assert (await scrape(gateway.admin_url)).sum("postern_learning_log_rows_total", outcome="personal") == 1
         made.pop("learning_log")
         gateway.write(made)
         await gateway.wait_for("reloaded", 5)

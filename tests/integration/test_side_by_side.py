@@ -122,6 +122,11 @@ async def test_a_reload_keeps_the_routers_and_what_was_seen_of_them(upstream: Up
         assert await total(gateway, "postern_drift_psi") == 0
         await send(gateway, 10)
         assert await total(gateway, "postern_drift_psi", router=str(router), signal="score") > 1
+        since = len(gateway.log)
+        gateway.write(config(upstream, "default"))
+        await gateway.wait_for("reloaded", 5, since=since)
+        drift = await total(gateway, "postern_drift_psi", router=str(router), signal="score")
+        assert drift != drift, "a router that is gone tells nothing"
 
 
 @need_redis

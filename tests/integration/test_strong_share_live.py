@@ -116,6 +116,22 @@ async def test_four_gateways_hold_it_together_and_a_new_one_begins_where_they_ar
 
 
 @need_redis
+async def test_workers_hold_it_together_and_show_one_threshold(tmp_path: Path) -> None:
+    with RedisServer(tmp_path) as redis:
+        made = config(redis={"url": redis.url}, server={"workers": 2})
+        async with RunningGateway(made, tmp_path) as gateway:
+
+            async def serves() -> bool:
+                return (await call(gateway.url, ask("hi", "small"))).status == 200
+
+            await eventually(serves, 15.0, 0.2)
+            await send([gateway], prompts(400, 9))
+            await asyncio.sleep(1.5)
+            assert error(await send([gateway], prompts(700, 10))) < 0.03
+            assert 0.0 < await threshold(gateway) < 1.0
+
+
+@need_redis
 async def test_a_redis_that_dies_stops_nobody_and_is_counted(tmp_path: Path) -> None:
     with RedisServer(tmp_path) as redis:
         async with RunningGateway(config(redis={"url": redis.url}), tmp_path) as gateway:

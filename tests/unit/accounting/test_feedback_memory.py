@@ -115,11 +115,11 @@ async def test_an_answer_too_long_ago_is_not_there(memory, clock):
 
 
 async def test_answers_are_stored_together_and_behind_the_request(memory, store):
-    for number in range(150):
+    for number in range(75):
         memory.remember(answered(f"req-{number}"))
     assert store.batches == []
     await memory.close()
-    assert store.batches == [64, 64, 22]
+    assert store.batches == [32, 32, 11]
 
 
 async def test_a_mark_waits_for_an_answer_that_is_just_being_stored(memory, store):

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.classify import personal_scan
 from gateway.classify.personal import Finding, find_personal
-from gateway.classify.personal_scan import BITE_CHARS, MIN_REMEMBERED_BYTES, PersonalScan
+from gateway.classify.personal_scan import BITE_CHARS, MIN_REMEMBERED_BYTES, PersonalScan, holds_personal
 from gateway.core.personal import PersonalKind as Kind
 from gateway.schema.request import Operation
 from tests.builders import request
@@ -57,6 +57,16 @@ PLACES = {
 @pytest.mark.parametrize("place", PLACES)
 async def test_every_place_is_read(place):
     assert await kinds_of(PLACES[place]) in ({Kind.EMAIL}, {Kind.CARD})
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_whoever_needs_no_kinds_can_ask_at_once(place):
+    assert holds_personal(PLACES[place])
+
+
+def test_neither_an_ordinary_request_nor_one_that_can_not_be_read_is_mistaken():
+    assert not holds_personal(chat())
+    assert holds_personal(request(Operation.EMBEDDING, input=[1, 2, 3]))
 
 
 async def test_nothing_is_found_where_nothing_is():
@@ -125,6 +135,13 @@ async def test_others_come_between_bites():
     await kinds_of(chat({"role": "user", "content": "words " * BITE_CHARS}))
     running.cancel()
     assert len(turns) >= 6
+
+
+async def test_more_than_any_window_holds_is_not_read(monkeypatch):
+    monkeypatch.setattr(personal_scan, "MAX_CHARS", 3 * BITE_CHARS)
+    words = {"role": "user", "content": "words " * (BITE_CHARS // 3)}
+    assert await kinds_of(chat(words)) == set()
+    assert await kinds_of(chat(words, {"role": "user", "content": "others " * (BITE_CHARS // 3)})) == {Kind.UNREAD}
 
 
 class CountingFind:

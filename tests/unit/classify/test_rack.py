@@ -159,6 +159,22 @@ def test_a_strict_opening_refuses_and_keeps_what_was_there(house):
     assert house.loads == [True, True]
 
 
+async def test_what_was_prepared_in_a_thread_is_not_loaded_again_and_what_was_not_needed_is_forgotten(house):
+    first = house.open()["one"]
+    house.write("0.2", "two")
+    await asyncio.to_thread(house.rack.prepare, ["one", "two"])
+    slots = house.open("one", "two", is_strict=True)
+    assert (slots["one"] is first, await score(slots["two"]), house.loads) == (True, 0.2, [True, False])
+    house.write("0.3", "three")
+    await asyncio.to_thread(house.rack.prepare, ["three"])
+    house.open("one")
+    house.write("0.4", "three")
+    assert await score(house.open("three")["three"]) == 0.4
+    house.write("broken", "four")
+    with pytest.raises(ClassifierLoadError):
+        house.rack.prepare(["four"])
+
+
 async def test_a_router_that_no_configuration_names_is_closed_when_told_and_not_looked_at(house, logged):
     house.write("0.2", "two")
     slots = house.open("one", "two")

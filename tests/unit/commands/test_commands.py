@@ -82,6 +82,13 @@ def test_a_file_that_is_not_there_exits_2(tmp_path):
     assert run("check-config", tmp_path / "nothing.yaml").exit_code == 2
 
 
+def test_a_router_on_trial_that_cannot_be_loaded_is_a_fault_too(config):
+    trial = "threshold: 0.4, routers: {./nowhere: {shadow: true}}"
+    found = run("check-config", write(config, CONFIG.replace("threshold: 0.4", trial)))
+    assert found.exit_code == 2
+    assert "routes.auto.policy.routers: nowhere/manifest.json" in found.stderr
+
+
 def test_a_router_that_cannot_be_loaded_is_a_fault(config):
     found = run("check-config", write(config, CONFIG.replace("threshold: 0.4", "router: ./nowhere")))
     assert found.exit_code == 2
@@ -103,6 +110,13 @@ def test_an_explanation_names_the_model_that_would_be_asked_of_an_unsure_one(con
     path = write(config, fleet + "routes:\n  auto: {models: [a, b], policy: {kind: cascade, threshold: 1.0}}\n")
     first = run("explain", "--config", path, EASY).stdout.splitlines()[0]
     assert first == "auto -> a (weak), because: score; if it begins unsure: b"
+
+
+def test_an_explanation_names_the_kinds_of_personal_data_on_a_private_route(config):
+    fleet = "models:\n  a: {backend: simulated, local: true}\n  b: {backend: simulated}\n"
+    path = write(config, fleet + "routes:\n  auto: {models: [a, b], policy: {kind: private, threshold: 0}}\n")
+    first = run("explain", "--config", path, "Write to jane@example.org or 541-714-1388").stdout.splitlines()[0]
+    assert first == "auto -> a (weak), because: private; personal data: email, phone"
 
 
 def test_an_explanation_as_json_holds_the_same_and_its_costs_add_up(config):
@@ -220,3 +234,16 @@ def test_explain_leaves_out_what_the_router_has_no_head_for(config, monkeypatch)
     assert "costs assume 256" in found
     told = json.loads(run("explain", "--json", "--config", config, EASY).stdout)
     assert (told["domain"], [one["chance"] for one in told["candidates"]]) == (None, [None, None])
+
+
+def test_a_held_share_is_told_by_check_config_and_by_explain(config, monkeypatch):
+    monkeypatch.setattr(OnnxClassifier, "load", lambda _: StubRouter())
+    write(config, CONFIG.replace("threshold: 0.4", "strong_share: 0.3"))
+    assert run("check-config", config).stdout.splitlines()[0] == "auto: small < large  (complexity, strong share 0.3)"
+    assert (
+        "threshold 0.7 (moves, to hold a share of 0.3), router default"
+        in run("explain", "--config", config, EASY).stdout
+    )
+    told = json.loads(run("explain", "--json", "--config", config, EASY).stdout)
+    assert (told["strong_share"], told["threshold"]) == (0.3, 0.7)
+    assert "(moves" not in run("explain", "--config", config, "--route", "fixed", EASY).stdout

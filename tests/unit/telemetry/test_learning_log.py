@@ -9,6 +9,7 @@ import pytest
 from gateway.core.context import Caller, Usage
 from gateway.core.errors import UpstreamUnavailableError
 from gateway.core.judgement import Judgement
+from gateway.core.personal import PersonalKind
 from gateway.schema.request import Operation
 from gateway.settings.feedback import LearningLogSettings
 from gateway.telemetry import learning_log
@@ -131,8 +132,16 @@ def test_a_prompt_with_personal_data_is_not_written(desk):
     assert desk.counts == ["personal", "written", "written"]
 
 
+def test_a_prompt_that_the_walk_found_personal_is_not_written_unless_all_are(desk):
+    for is_personal in (lambda *_: False, None):
+        log = desk.open(is_personal)
+        log.record(finished(personal=frozenset({PersonalKind.UNREAD})))
+        log.close()
+    assert (len(desk.rows()), desk.counts) == (1, ["personal", "written"])
+
+
 def test_a_detector_that_fails_writes_nothing(desk):
-    log = desk.open(is_personal=lambda _: 1 / 0)
+    log = desk.open(is_personal=lambda *_: 1 / 0)
     log.record(finished())
     log.record(finished())
     log.close()
@@ -152,7 +161,7 @@ def test_what_the_thread_cannot_keep_up_with_is_dropped_and_counted(desk, monkey
     monkeypatch.setattr(learning_log, "MAX_WAITING", 2)
     gate, began = threading.Event(), threading.Event()
 
-    def wait(_):
+    def wait(*_):
         began.set()
         gate.wait(5)
         return False
@@ -204,7 +213,7 @@ def test_a_thread_that_hangs_does_not_keep_the_process(desk, monkeypatch):
     monkeypatch.setattr(learning_log, "MAX_WAITING", 1)
     gate, began = threading.Event(), threading.Event()
 
-    def wait(_):
+    def wait(*_):
         began.set()
         gate.wait(5)
         return False
