@@ -7,8 +7,11 @@ from scipy import sparse
 from gateway.classify.features import FEATURE_NAMES
 from gateway.core.judgement import DOMAINS
 from router_models.heads import (
+    FRONTIER,
+    FRONTIER_LEAD,
     LENGTH,
     MIN_SLOPE,
+    WEAK,
     Linear,
     Recipe,
     fit_chances,
@@ -16,11 +19,13 @@ from router_models.heads import (
     fit_domains,
     fit_rank,
     fit_tokens,
+    tell_chances,
     tell_domains,
 )
 
 COLUMNS = len(FEATURE_NAMES) + 3
-PLAIN = Recipe(1.0, failing=0.0, length=0.0)
+PLAIN = Recipe(1.0, chances=0.0, length=0.0)
+EVEN = np.full((600, 3), 0.5)
 
 
 @pytest.fixture
@@ -34,30 +39,47 @@ def sigmoid(values):
 
 def test_the_ranking_follows_what_is_gained_in_its_own_unit(read):
     gap = read[:, -1].astype(float)
-    rank = fit_rank(read, gap, np.zeros(600), np.ones(600), PLAIN).apply(read)[:, 0]
+    rank = fit_rank(read, gap, EVEN, np.ones(600), PLAIN).apply(read, EVEN)
     assert np.corrcoef(rank, gap)[0, 1] > 0.999
     assert (rank.mean(), rank.std()) == (pytest.approx(0, abs=1e-3), pytest.approx(1, abs=1e-3))
 
 
-def test_failing_and_length_join_by_their_weights(read):
-    gap, failing = read[:, -1].astype(float), read[:, -2].astype(float)
-    found = fit_rank(read, gap, failing, np.ones(600), Recipe(1.0, failing=0.5, length=0.25)).weights[:, 0]
+def test_length_joins_by_its_weight(read):
+    gap = read[:, -1].astype(float)
+    found = fit_rank(read, gap, EVEN, np.ones(600), Recipe(1.0, chances=0.0, length=0.25)).linear.weights[:, 0]
     ratio = found / found[-1]
-    assert (ratio[-2], ratio[LENGTH]) == (pytest.approx(0.5, abs=0.05), pytest.approx(0.25, abs=0.05))
-    assert np.abs(np.delete(ratio, [COLUMNS - 1, COLUMNS - 2, LENGTH])).max() < 0.02
+    assert ratio[LENGTH] == pytest.approx(0.25, abs=0.05)
+    assert np.abs(np.delete(ratio, [COLUMNS - 1, LENGTH])).max() < 0.02
+
+
+def test_what_a_frontier_model_gains_joins_by_its_weight(read):
+    gap = read[:, -1].astype(float)
+    chances = np.column_stack([sigmoid(read[:, 0]), np.full(600, 0.3), np.full(600, 0.9)])
+    rank = fit_rank(read, gap, chances, np.ones(600), Recipe(1.0, chances=0.5, length=0.0))
+    without = fit_rank(read, gap, chances, np.ones(600), PLAIN)
+    added = rank.apply(read, chances) - without.apply(read, chances)
+    gained = chances[:, FRONTIER] - chances[:, WEAK]
+    assert np.corrcoef(added, gained)[0, 1] > 0.999
+    assert added.std() == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_scaled_ranking_is_the_ranking_scaled(read):
+    chances = sigmoid(read[:, :3].astype(float))
+    rank = fit_rank(read, read[:, -1].astype(float), chances, np.ones(600), Recipe())
+    assert rank.scaled(2.0, -1.0).apply(read, chances) == pytest.approx(2.0 * rank.apply(read, chances) - 1.0)
 
 
 def test_a_row_of_no_weight_teaches_nothing(read):
     gap = np.where(np.arange(600) < 300, read[:, -1], -100 * read[:, -1]).astype(float)
     weight = (np.arange(600) < 300).astype(float)
-    rank = fit_rank(read, gap, np.zeros(600), weight, PLAIN).apply(read)[:, 0]
+    rank = fit_rank(read, gap, EVEN, weight, PLAIN).apply(read, EVEN)
     assert np.corrcoef(rank, read[:, -1])[0, 1] > 0.99
 
 
 def test_where_nothing_differs_there_is_no_ranking_and_no_fault(read):
     same = np.zeros_like(read)
-    rank = fit_rank(same, np.full(600, 0.3), np.zeros(600), np.ones(600), Recipe()).apply(same)
-    assert rank == pytest.approx(np.zeros((600, 1)))
+    rank = fit_rank(same, np.full(600, 0.3), EVEN, np.ones(600), Recipe()).apply(same, EVEN)
+    assert rank == pytest.approx(np.zeros(600))
 
 
 def test_the_curve_finds_the_one_that_is_there():
@@ -74,8 +96,9 @@ def test_the_curve_never_falls(win):
 
 def test_chances_are_those_of_either_side(read):
     weak, strong = sigmoid(2.0 * read[:, 0]), sigmoid(1.0 + 0 * read[:, 0])
-    found = sigmoid(fit_chances(read, weak, strong, np.ones(600)).apply(read))
-    assert np.abs(found - np.column_stack([weak, strong])).mean() < 0.05
+    found = tell_chances(fit_chances(read, weak, strong, np.ones(600)), read)
+    frontier = sigmoid(1.0 + FRONTIER_LEAD + 0 * read[:, 0])
+    assert np.abs(found - np.column_stack([weak, strong, frontier])).mean() < 0.05
 
 
 def test_tokens_are_told_by_their_logarithm(read):
