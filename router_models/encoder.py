@@ -47,7 +47,7 @@ def _check_shapes(folder: Path, config: EncoderConfig, weights: dict[str, Floats
     width, inner = config.hidden_size, config.intermediate_size
     if width % config.num_attention_heads:
         raise DataError(f"{folder}: {config.num_attention_heads} heads can't share a width of {width}")
-    dense = {
+    dense: dict[str, tuple[int, ...]] = {
         "attention.self.query": (width, width), "attention.self.key": (width, width),
         "attention.self.value": (width, width), "attention.output.dense": (width, width),
         "intermediate.dense": (inner, width), "output.dense": (width, inner),

@@ -53,7 +53,7 @@ class Space(msgspec.Struct, frozen=True):
     @property
     def width(self) -> int:
         """How many numbers heads read."""
-        return len(self.mean) + min(REPRESENTED, self.table.shape[1])
+        return len(self.mean) + min(REPRESENTED, len(self.scale))
 
     @property
     def low(self) -> Floats32:

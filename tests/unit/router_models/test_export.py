@@ -11,9 +11,9 @@ from gateway.schema.conversation import Conversation, Turn
 from router_models.export import FIGURES, TOLERANCE, ExportError, from_model, run_texts, to_model, verify
 
 TEXTS = [
-    "Who wrote Faust?", "Prove that 3 divides 9 + 3n.", "", " \n\t", "証明してください。", "Напишите функцию", "اكتب دالة",
-    "A. one\nB. two\nC. three\nD. four", "Pick one:\n(A) what\n(B) how\n(C) write\n(D) a", "\x00\ud800", "the " * 250_000,
-    "9" * 5000, "\\frac{a}{b} $x$ " * 40, "def f():\n    return {}\n" * 30,
+    "Who wrote Faust?", "Prove that 3 divides 9 + 3n.", "", " \n\t", "証明してください。", "Напишите функцию",
+    "A. one\nB. two\nC. three\nD. four", "Pick one:\n(A) what\n(B) how\n(C) write\n(D) a", "\x00\ud800",
+    "اكتب دالة", "the " * 250_000, "9" * 5000, "\\frac{a}{b} $x$ " * 40, "def f():\n    return {}\n" * 30,
 ]  # fmt: skip
 
 

@@ -220,6 +220,14 @@ def test_only_measured_rows_count_for_domain_accuracy(word_table):
     assert math.isnan(training._domain_accuracy(texts, names, np.zeros(14, dtype=bool)))
 
 
+def test_domain_accuracy_is_of_prompts_not_seen(word_table):
+    words, rng = list(word_table.words[:60]), np.random.default_rng(5)
+    texts = training.fit_space(word_table, words).read(words)
+    names = [("law", "chat")[coin] for coin in rng.integers(0, 2, 60)]
+    # A word each, named by a coin: who saw it knows, who did not can't.
+    assert training._domain_accuracy(texts, names, np.ones(60, dtype=bool)) == pytest.approx(0.5, abs=0.2)
+
+
 # What fails, and what is left then.
 
 
