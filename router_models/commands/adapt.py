@@ -54,6 +54,7 @@ def adapt(  # noqa: PLR0913, PLR0917  # options, an argument each
         arrays = Labelled(
             np.array([score for score, _ in judged]), represent(space, texts),
             np.array([example.gap for example in examples]), np.array([example.win for example in examples]),
+            len(space.mean),
         )  # fmt: skip
         say("fitting, five folds")
         found = fit(arrays, np.random.default_rng(seed))

@@ -3,7 +3,6 @@
 import json
 import random
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -11,9 +10,7 @@ from gateway.app import ROUTERS
 from gateway.classify.onnx import OnnxClassifier
 from gateway.schema.conversation import Conversation, Turn
 from router_models.commands.adapt import adapt
-from router_models.export import from_model
-from router_models.represent import deciding_text, represent
-from router_models.residual import logit
+from router_models.represent import deciding_text
 
 
 def run(*arguments):
@@ -81,16 +78,22 @@ def test_an_adapted_router_can_be_adapted_again(labels, tmp_path):
     other = write(tmp_path / "other.jsonl", 300, lambda has_digits: has_digits)
     found = run("--labels", other, "--out", tmp_path / "again", "--router", tmp_path / "mine")
     assert found.exit_code == 0, found.output
-    again, once = (OnnxClassifier.load(tmp_path / name) for name in ("again", "mine"))
-    digits = ask("Which is the name 17 51?")
-    assert again.judge(digits).score > 0.7 > 0.3 > once.judge(digits).score
-    assert json.loads((tmp_path / "again/manifest.json").read_bytes())["adapted"]["from"]["name"] == "mine"
+    again = OnnxClassifier.load(tmp_path / "again")
+    assert (
+        again.judge(ask("Which is the name 17 51?")).score
+        > again.judge(ask("Tell me the story of the old town?")).score
+    )
 
 
-def test_thresholds_and_figures_of_the_shipped_router_are_not_kept(labels, tmp_path):
-    run("--labels", labels, "--out", tmp_path / "mine")
-    manifest = json.loads((tmp_path / "mine/manifest.json").read_bytes())
-    assert not [key for key in manifest if key.startswith("thresholds") or key == "figures"]
+def test_what_is_served_is_what_was_fitted(labels, tmp_path):
+    out, before = tmp_path / "mine", (ROUTERS / "default" / "model.onnx").read_bytes()
+    assert run("--labels", labels, "--out", out).exit_code == 0
+    assert (out / "model.onnx").read_bytes() != before
+    assert len((out / "model.onnx").read_bytes()) == pytest.approx(len(before), rel=0.01)
+    shipped, adapted = OnnxClassifier.load(ROUTERS / "default"), OnnxClassifier.load(out)
+    # What a residual doesn't speak of stays: domain, expected tokens.
+    told = [router.judge(ask("Prove that 3 divides 9 + 3n.")) for router in (shipped, adapted)]
+    assert (told[0].domain, told[0].output_tokens) == (told[1].domain, told[1].output_tokens)
 
 
 def test_an_interruption_leaves_the_old_router(labels, tmp_path, monkeypatch):
@@ -126,13 +129,10 @@ def test_the_router_that_ships_is_never_written_over(labels):
     assert "name another folder" in found.stderr
 
 
-def test_the_score_is_that_of_the_text_that_decides():
+def test_a_conversation_is_read_by_the_text_that_decides():
     router = OnnxClassifier.load(ROUTERS / "default")
     plan = "Prove that every finite group of order p^2 is abelian, then derive its automorphism group."
     talk = Conversation((Turn("user", plan), Turn("assistant", "Shall I?"), Turn("user", "yes")))
     score, text = deciding_text(router, talk)
-    assert (score, text) == (router.judge(ask(plan)).score, plan)
-    space, heads = from_model((ROUTERS / "default" / "model.onnx").read_bytes())
-    (row,) = represent(space, [text])
-    assert len(row) == space.width
-    assert heads.figures.apply(row)[0] == pytest.approx(logit(np.array([score]))[0], abs=1e-4)
+    assert text == plan
+    assert score == router.judge(ask(plan)).score

@@ -9,7 +9,7 @@ from router_models.residual import FewLabelsError, Labelled, adapt, learning_cur
 COLUMNS = 20
 
 
-def labels(rows, seed=0, *, lesson=2.0, signal=1.0):
+def labels(rows, seed=0, *, lesson=2.0, signal=1.0, measures=COLUMNS):
     """Gaps that follow the score by `signal`, and the first column of the representation by `lesson`."""
     rng = np.random.default_rng(seed)
     representation = rng.normal(size=(rows, COLUMNS))
@@ -17,7 +17,7 @@ def labels(rows, seed=0, *, lesson=2.0, signal=1.0):
     base = rng.normal(size=rows)
     chance = 1 / (1 + np.exp(-(signal * base + lesson * representation[:, 0])))
     gap = (rng.random(rows) < chance).astype(float)
-    return Labelled(1 / (1 + np.exp(-base)), representation, gap, gap)
+    return Labelled(1 / (1 + np.exp(-base)), representation, gap, gap, measures)
 
 
 def test_what_the_labels_show_is_learned_and_holds_on_others():
@@ -62,9 +62,26 @@ def test_held_out_ranks_saw_nothing_of_their_fold(monkeypatch):
     # Hardly shrunk, a fit knows its own labels by heart: seen ones would stand out.
     monkeypatch.setattr("router_models.residual.STRENGTHS", (1.0,))
     noise = labels(300, lesson=0.0, signal=0.0)
-    noise = Labelled(noise.score, np.random.default_rng(1).normal(size=(300, 150)), noise.gap, noise.win)
+    noise = Labelled(noise.score, np.random.default_rng(1).normal(size=(300, 150)), noise.gap, noise.win, 150)
     apgrs = [apgr(rank_held_out(noise, np.random.default_rng(seed)), noise.gap) for seed in range(4)]
     assert np.mean(apgrs) == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_vectors_columns_keep_their_spread_and_measures_do_not():
+    both = labels(400, measures=1)
+    wide = both.representation * np.array([100.0, *[1.0] * (COLUMNS - 1)])
+    units = Labelled(both.score, wide, both.gap, both.win, 1)
+    first, second = (adapt(one, np.random.default_rng(1)) for one in (both, units))
+    # The unit of a measure changes nothing.
+    assert first.adapted == pytest.approx(second.adapted)
+    # A column of the vector that hardly varies hardly speaks, however well it would fit.
+    faint = Labelled(both.score, both.representation * np.array([1e-3, *[1.0] * (COLUMNS - 1)]), both.gap, both.win, 0)
+    assert adapt(faint, np.random.default_rng(1)).adapted < first.adapted - 0.05
+
+
+def test_scores_stay_finite_however_sure():
+    found = adapt(labels(400), np.random.default_rng(1)).residual
+    assert np.isfinite(found.apply(np.array([0.0, 1.0]), np.zeros((2, COLUMNS)))).all()
 
 
 def test_a_column_that_never_varies_has_no_say():
@@ -86,7 +103,7 @@ def test_too_few_labels_and_no_gap_are_refused():
         adapt(labels(99), np.random.default_rng(0))
     flat = labels(200)
     with pytest.raises(FewLabelsError, match="nothing to route for"):
-        adapt(Labelled(flat.score, flat.representation, -flat.gap, flat.win), np.random.default_rng(0))
+        adapt(Labelled(flat.score, flat.representation, -flat.gap, flat.win, COLUMNS), np.random.default_rng(0))
 
 
 def test_the_same_seed_gives_the_same_residual():
