@@ -93,7 +93,7 @@ def test_an_explanation_tells_the_model_the_reason_and_every_candidate(config):
     assert found.exit_code == 0
     first, second, third, *candidates = found.stdout.splitlines()
     assert re.fullmatch(r"auto -> (small|large) \((weak|strong)\), because: score", first)
-    assert re.fullmatch(r"score 0\.\d{3}, threshold 0\.4, router default", second)
+    assert re.fullmatch(r"score 0\.\d{3}, threshold 0\.4, router default(, domain [a-z ]+)?", second)
     assert third.startswith("about 12 prompt tokens")
     assert [line.split()[:2] for line in candidates] == [["weak", "small"], ["strong", "large"]]
 
