@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from string import ascii_lowercase
 from typing import Final, Protocol
 
 from gateway.classify.features import HEAD_CHARS, TAIL_CHARS
@@ -20,6 +21,9 @@ from gateway.schema.conversation import Conversation, Turn
 # Under this a hop to a thread and back (60 to 100 µs, more under load) costs more than it spares the loop.
 ON_LOOP_LIMIT_S: Final = 200e-6
 WARM_UP_ROUNDS: Final = 21
+_LONGEST: Final = HEAD_CHARS + TAIL_CHARS
+# Of a text this short or shorter the fixed costs tell: it is taken to cost as much as one of this length.
+_SHORT_CHARS: Final = 512
 
 
 class Classifier(Protocol):
@@ -42,10 +46,14 @@ class Classifier(Protocol):
 
 
 def worst_case() -> Conversation:
-    """Build a conversation with the costliest text there is: a longest one, not cut, with words in many scripts."""
-    text = "Prove: 証明 x² ≥ 0 для всех naïve, c++ 1.5\n"
-    longest = (text * (HEAD_CHARS // len(text) * 2))[: HEAD_CHARS + TAIL_CHARS]
-    return Conversation((Turn("user", longest),))
+    """Build a conversation with about the costliest text there is: a longest one, not cut, of many distinct words.
+
+    Most are short enough to be known to a router; two scripts, options and what looks like orders come on top.
+    """
+    pairs = [one + other for one in ascii_lowercase for other in ascii_lowercase]
+    orders = "Use: score the model 1. " * 6
+    text = f"{orders}証明 для {' '.join(pairs[:500])}\nA. x\nB. {' '.join(pairs[500:])}"
+    return Conversation((Turn("user", text.ljust(_LONGEST, "+")[:_LONGEST]),))
 
 
 def time_worst_case(classifier: Classifier, clock: Clock = time.perf_counter) -> float:
@@ -57,6 +65,11 @@ def time_worst_case(classifier: Classifier, clock: Clock = time.perf_counter) ->
         classifier.judge(conversation)
         durations_s.append(clock() - started)
     return min(durations_s)
+
+
+def _share(text: str) -> float:
+    """Return what part of a longest text's time this one may take."""
+    return min(max(len(text), _SHORT_CHARS), _LONGEST) / _LONGEST
 
 
 def _is_finite(judgement: Judgement) -> bool:
@@ -91,8 +104,8 @@ class GuardedClassifier:
 
     @property
     def is_on_loop(self) -> bool:
-        """Whether a single text is scored on the event loop."""
-        return self._text_s < ON_LOOP_LIMIT_S
+        """Whether a single short text is scored on the event loop."""
+        return self._text_s * _share("") < ON_LOOP_LIMIT_S
 
     def _measured_s(self, measure: Callable[[Classifier], float]) -> float:
         try:
@@ -101,8 +114,10 @@ class GuardedClassifier:
             return math.inf
 
     def _is_quick(self, conversation: Conversation) -> bool:
-        """Tell whether every text that would be judged, were it the costliest, could be scored within the limit."""
-        return self.is_on_loop and self._text_s * len(judged_texts(conversation)) < ON_LOOP_LIMIT_S
+        """Tell whether every text that would be judged, were it the costliest of its length, takes under the limit."""
+        if not self.is_on_loop:
+            return False
+        return self._text_s * sum(map(_share, judged_texts(conversation))) < ON_LOOP_LIMIT_S
 
     def judge_blocking(self, conversation: Conversation) -> Judgement | None:
         """Return the judgement, or None after a fault. For a thread that may wait."""

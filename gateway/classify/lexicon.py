@@ -107,6 +107,7 @@ UNSPACED_FOLLOW_UPS: str = """好 好的 是 是的 对 请 继续 请继续 好
     はい続けてください お願いします はいお願いします なぜ なぜですか それで 그래 네 계속 계속해줘 계속해주세요 네계속해주세요 왜 ใช่ ต่อ"""
 
 # A short turn with one of these is about what was said before: "now make it thread-safe", "ok, implement step 2".
-REFERENCES: str = """it its that this these those them they step steps above previous same again instead es das dies
+# Not "es" and "das": they point back in German, but stand in every other Spanish question and before German nouns.
+REFERENCES: str = """it its that this these those them they step steps above previous same again instead dies
     diese schritt vorherige ça cela étape précédent précédente eso esto paso anterior isso isto passo это этот шаг
     предыдущий यह वह इसे चरण هذا هذه ذلك الخطوة"""

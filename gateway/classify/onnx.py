@@ -33,6 +33,8 @@ OUTPUTS: Final = [JUDGEMENT]
 VOCABULARY: Final = "vocabulary"
 """The model's metadata key that holds the words of its table, a line a row."""
 SIGNALS: Final = ("log_chars", "log_numbers", "non_latin_share", "known_word_share")
+FIGURES: Final = 4
+"""Win rate, weak and strong chance, log of the output tokens; the domains come after them."""
 MAX_LOG_TOKENS: Final = math.log(16_384)
 _CHARS, _NUMBERS, _NON_LATIN = map(FEATURE_NAMES.index, ("chars", "numbers", "non_latin_share"))
 _RETRAIN: Final = "retrain with `python -m router_models.train`, or restore the folder from the release"
@@ -95,6 +97,22 @@ def _vocabulary(session: onnxruntime.InferenceSession, path: Path) -> dict[bytes
     return {word.encode(): row for row, word in enumerate(words.split())}
 
 
+def _check_graph(session: onnxruntime.InferenceSession, words: int, figures: int, path: Path) -> None:
+    """Run the graph once with its last word: what does not fit together would otherwise fault with every request."""
+    last = [words - 1] if words else []
+    feed = {
+        FEATURES: np.zeros(len(FEATURE_NAMES), dtype=np.float32),
+        WORDS: np.array(last, dtype=np.int64),
+        WEIGHTS: np.ones((2, len(last)), dtype=np.float32),
+    }
+    try:
+        shape = session.run(OUTPUTS, feed)[0].shape
+    except Exception as error:  # onnxruntime's errors share no base but Exception
+        raise ClassifierLoadError(f"{path}: the model can't be run: {error}; {_RETRAIN}") from error
+    if shape != (figures,):
+        raise ClassifierLoadError(f"{path}: expected {figures} figures, the model gives {shape}; {_RETRAIN}")
+
+
 class TextJudgement(msgspec.Struct, frozen=True, gc=False):
     """What the graph says of one text."""
 
@@ -135,7 +153,9 @@ class OnnxClassifier:
                 f"{folder / MODEL_FILE}: sha256 is {digest}, {MANIFEST_FILE} says {manifest.sha256}; {_RETRAIN}"
             )
         session = _open_session(model, folder / MODEL_FILE)
-        return cls(manifest, session, _vocabulary(session, folder / MODEL_FILE))
+        vocabulary = _vocabulary(session, folder / MODEL_FILE)
+        _check_graph(session, len(vocabulary), FIGURES + len(manifest.domains), folder / MODEL_FILE)
+        return cls(manifest, session, vocabulary)
 
     def judge(self, conversation: Conversation) -> Judgement:
         """Judge each text that counts; the hardest one's judgement is the conversation's."""
@@ -152,13 +172,13 @@ class OnnxClassifier:
 
     def _told(self, text: TextJudgement, load: float) -> Judgement:
         score, weak, strong, _, log_tokens, *domains = text.figures
-        likeliest = max(range(len(domains)), key=domains.__getitem__)
-        is_sure = domains[likeliest] >= self._manifest.domain_floor
+        likeliest = max(range(len(domains)), key=domains.__getitem__, default=None)
+        floor = self._manifest.domain_floor
         return Judgement(
             score=_shift(score, load),
             weak_chance=_shift(weak, -load),
             strong_chance=max(weak, strong),
-            domain=self._manifest.domains[likeliest] if is_sure else None,
+            domain=self._manifest.domains[likeliest] if likeliest is not None and domains[likeliest] >= floor else None,
             output_tokens=round(math.exp(min(log_tokens, MAX_LOG_TOKENS))),
             signals=text.signals,
         )

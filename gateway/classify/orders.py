@@ -21,7 +21,7 @@ _HINTS: Final = (
     b"gpt-4",
 )
 # A sentence, or a line, with what ends it; the point of "0.9" ends none.
-_SENTENCE: Final = re.compile(rb"(?:[^.!?\n]|\.(?=\S))+[.!?\n]*|[.!?\n]+")
+_SENTENCE: Final = re.compile(rb"(?:[^.!?\n]+|\.(?=\S))+[.!?\n]*|[.!?\n]+")
 # A turn that a user's text only pretends to be.
 _FORGED: Final = re.compile(rb"<\|im_start\|>[^<]{0,400}<\|im_end\|>")
 _VERB: Final = re.compile(
@@ -44,6 +44,9 @@ def without_orders(text: bytes) -> bytes:
     if not any(hint in text for hint in _HINTS):
         return text
     spoken = _FORGED.sub(b"", text)
+    # What no sentence has the whole has not: the ends of sentences are no letters.
+    if not _is_order(spoken):
+        return spoken if spoken.strip() else text
     kept = b"".join(sentence for sentence in _SENTENCE.findall(spoken) if not _is_order(sentence))
     return kept if kept.strip() else text
 

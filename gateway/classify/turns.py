@@ -38,7 +38,9 @@ _PER_ATTACHMENT: Final = 0.15
 
 def context_load(conversation: Conversation) -> float:
     """Return what stands around the judged texts as an addition to the score's log-odds; 0 for a bare prompt."""
-    if len(conversation.turns) < 2 and not (conversation.tool_count or conversation.attachment_count):  # noqa: PLR2004  # the question alone
+    if len(conversation.turns) < 2 and not (
+        conversation.tool_count or conversation.attachment_count
+    ):  # the question alone
         return 0.0
     history = sum(len(turn.text) for turn in conversation.turns[:-1])
     return (
@@ -74,8 +76,8 @@ def judged_texts(conversation: Conversation) -> tuple[str, ...]:
         return (next((turn.text for turn in reversed(turns) if turn.text.strip()), ""),)
     asked = turns[last].text
     judged = [asked]
-    system = next((turn.text for turn in turns if turn.role in {"system", "developer"}), "")
-    if system.strip():
+    system = next((turn.text for turn in turns if turn.role in {"system", "developer"} and turn.text.strip()), "")
+    if system:
         judged.append(f"{system[:SYSTEM_CHARS]}\n{asked}")
     if is_follow_up(asked):
         judged.extend(_inherited(turns[:last]))

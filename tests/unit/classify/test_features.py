@@ -8,21 +8,24 @@ from hypothesis import strategies as st
 from gateway.classify.features import (
     FEATURE_NAMES,
     HEAD_CHARS,
-    MAX_INHERITED_TURNS,
     TAIL_CHARS,
-    is_follow_up,
-    judged_texts,
-    text_features,
+    measure_text,
 )
-from gateway.schema.conversation import Conversation, Turn
 
 
-def talk(*turns):
-    return Conversation(tuple(Turn(role, text) for role, text in turns))
+def features_of(text):
+    return measure_text(text).features
+
+
+def same(one, other):
+    return np.array_equal(one.features, other.features) and (one.words, one.stem_words) == (
+        other.words,
+        other.stem_words,
+    )
 
 
 def feature(text, name):
-    return float(text_features(text)[FEATURE_NAMES.index(name)])
+    return float(features_of(text)[FEATURE_NAMES.index(name)])
 
 
 any_text = st.text(alphabet=st.characters(codec=None, exclude_categories=()), max_size=300)
@@ -30,7 +33,7 @@ any_text = st.text(alphabet=st.characters(codec=None, exclude_categories=()), ma
 
 @given(any_text)
 def test_every_str_has_a_finite_vector_of_the_same_shape(text):
-    features = text_features(text)
+    features = features_of(text)
     assert features.shape == (len(FEATURE_NAMES),)
     assert features.dtype == np.float32
     assert np.isfinite(features).all()
@@ -40,7 +43,7 @@ def test_every_str_has_a_finite_vector_of_the_same_shape(text):
     "text", ["", "\ud800", "\x00" * 5000, "x" * 2_000_000, "👩‍👩‍👧" * 3000, "\u0130" * 10, "\n" * 9000]
 )
 def test_odd_texts_have_finite_vectors(text):
-    assert np.isfinite(text_features(text)).all()
+    assert np.isfinite(features_of(text)).all()
 
 
 def test_feature_names_are_unique():
@@ -48,18 +51,19 @@ def test_feature_names_are_unique():
 
 
 def test_the_empty_text_has_one_line_and_nothing_else_counted():
-    vector = dict(zip(FEATURE_NAMES, text_features("").tolist(), strict=True))
-    assert vector["lines"] == pytest.approx(np.log(2))
-    assert [name for name, value in vector.items() if value] == ["lines"]
+    vector = dict(zip(FEATURE_NAMES, features_of("").tolist(), strict=True))
+    assert {name: value for name, value in vector.items() if value} == pytest.approx(
+        {"lines": np.log(2), "mean_word_chars": 1.0}
+    )
 
 
 def test_the_middle_of_a_long_text_is_not_read_but_its_length_is():
     head, tail = "a " * (HEAD_CHARS // 2), "z " * (TAIL_CHARS // 2)
-    plain = text_features(head + "b " * 5000 + tail)
-    other = text_features(head + "prove 123 c " * 1000 + tail)
+    plain = features_of(head + "b " * 5000 + tail)
+    other = features_of(head + "prove 123 c " * 1000 + tail)
     chars = FEATURE_NAMES.index("chars")
     assert np.array_equal(np.delete(plain, chars), np.delete(other, chars))
-    assert plain[chars] == pytest.approx(np.log1p(HEAD_CHARS + TAIL_CHARS + 10_000))
+    assert plain[chars] == pytest.approx(np.log1p((HEAD_CHARS + TAIL_CHARS + 10_000) / 2), abs=1e-3)
 
 
 def test_the_head_and_the_tail_of_a_long_text_are_read():
@@ -99,71 +103,73 @@ def test_numbers_are_runs_of_digits():
 
 
 def test_text_without_spaces_has_more_words_than_one():
-    assert feature("证明存在无穷多个素数因为每个整数", "words") > np.log1p(5)
+    assert feature("证明存在无穷多个素数因为每个整数", "mean_word_chars") < 2
+
+
+def test_topics_of_a_long_text_without_spaces_are_looked_for_at_its_ends():
+    filler = "的" * 1000
+    assert feature("证明" + filler, "topic_proof") > 0
+    assert feature(filler + "证明", "topic_proof") > 0
+    assert feature(filler[:500] + "证明" + filler[:500], "topic_proof") == 0
+
+
+lines = st.lists(st.text(alphabet="abAB 12.?!+$é证", min_size=1, max_size=20).filter(str.strip), min_size=1, max_size=8)
+
+
+@given(
+    lines,
+    st.sampled_from(["  ", "   \t", "\t "]),
+    st.sampled_from(["\n\n", " \n", "\n \n\n", "\r\n"]),
+    st.sampled_from(["", " ", "\n\t\n"]),
+)
+def test_case_blanks_and_blank_lines_change_nothing(rows, blank, ending, around):
+    plain = measure_text("\n".join(row.strip() for row in rows))
+    spaced = around + ending.join(row.strip().replace(" ", blank) for row in rows) + around
+    assert same(measure_text(spaced), plain)
+    assert same(measure_text(spaced.upper().replace("É", "é")), plain)
+
+
+def test_words_are_distinct_and_in_their_order_those_of_the_stem_first():
+    found = measure_text("Which is it, naïve one or is it?\nA. Zebra which\nB. apple zebra")
+    assert found.words == (b"which", b"is", b"it", b"na", b"ve", b"one", b"or", b"a", b"zebra", b"b", b"apple")
+    assert found.stem_words == 7
+
+
+@given(any_text)
+def test_words_of_any_text_are_distinct_lowercase_letters(text):
+    found = measure_text(text)
+    assert len(set(found.words)) == len(found.words) >= found.stem_words
+    assert all(word.isalpha() and word.islower() for word in found.words)
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["yes, go on", "Yes.", "continue", "and why?", "thanks, go on", "ok", "go ahead", "好的，请继续", "はい、続けて", "ja, weiter", "oui, continue",
-     "sí, continúa", "👍", "", "हाँ, जारी रखो", "نعم استمر"],
+    "options",
+    ["A. one\nB. two\nC. three", "(A) one\n(B) two", "A) one\nB) two", "A: one\nB: two", "a. one\n\n  b. two", "A.\none\nB.\ntwo"],
 )  # fmt: skip
-def test_nods_are_follow_ups(text):
-    assert is_follow_up(text)
+def test_options_are_taken_apart_from_the_stem_whatever_their_notation(options):
+    stem = measure_text("Which of these is the answer?")
+    found = measure_text(f"Which of these is the answer?\n{options}")
+    assert np.array_equal(found.features, stem.features)
+    assert found.words[: found.stem_words] == stem.words
+    assert len(found.words) > found.stem_words
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "yes, prove it",
-        "why is the sky blue?",
-        "continue " * 9,
-        "thanks",
-        "Thank you!",
-        "hi",
-        "你好",
-        "What is the capital of France?",
+        "Who was it?\nA. Lincoln spoke first.\nThen he left.",
+        "Explain:\nB. second\nA. first",
+        "Options follow. A. one B. two",
+        "if x:\n    a = 1\n    b = 2",
+        "a.b()\nb.c()",
+        "for a in b:\n    print(a)",
+        "A man walked in.\nB",
     ],
 )
-def test_what_carries_a_task_is_no_follow_up(text):
-    assert not is_follow_up(text)
+def test_prose_and_code_have_no_options(text):
+    found = measure_text(text)
+    assert found.stem_words == len(found.words)
 
 
-def test_the_last_user_turn_is_judged_alone():
-    assert judged_texts(talk(("user", "old"), ("assistant", "answer"), ("user", "new task"))) == ("new task",)
-
-
-def test_turns_after_the_last_user_turn_are_not_judged():
-    assert judged_texts(talk(("user", "task"), ("assistant", "calling"), ("tool", "result"))) == ("task",)
-
-
-def test_a_follow_up_inherits_the_answer_and_the_question_before_it():
-    conversation = talk(("user", "older"), ("user", "plan"), ("assistant", "steps"), ("user", "yes, go on"))
-    assert judged_texts(conversation) == ("yes, go on", "steps", "plan")
-
-
-def test_follow_ups_are_followed_back_to_a_task():
-    conversation = talk(("user", "plan"), ("assistant", "one"), ("user", "go on"), ("assistant", "two"), ("user", "ok"))
-    assert judged_texts(conversation) == ("ok", "two", "go on", "one", "plan")
-
-
-def test_inheritance_skips_system_and_tool_turns():
-    conversation = talk(("user", "plan"), ("system", "rules"), ("tool", "out"), ("assistant", "steps"), ("user", "yes"))
-    assert judged_texts(conversation) == ("yes", "steps", "plan")
-
-
-def test_inheritance_is_bounded():
-    conversation = talk(*[("user", "go on"), ("assistant", "more")] * 50, ("user", "go on"))
-    assert len(judged_texts(conversation)) == 1 + MAX_INHERITED_TURNS
-
-
-def test_without_a_user_turn_the_last_text_is_judged():
-    assert judged_texts(talk(("system", "rules"), ("assistant", "text"), ("tool", "  "))) == ("text",)
-
-
-def test_no_text_at_all_is_one_empty_text():
-    assert judged_texts(talk()) == judged_texts(talk(("tool", " "))) == ("",)
-
-
-@given(st.lists(st.tuples(st.sampled_from(["user", "assistant", "system", "tool"]), any_text), max_size=12))
-def test_any_conversation_has_a_bounded_number_of_judged_texts(turns):
-    assert 1 <= len(judged_texts(talk(*turns))) <= 1 + MAX_INHERITED_TURNS
+def test_bullets_are_counted_after_the_first_line():
+    assert feature("List:\n- a\n* b\n  1. c\n2) d\n-e", "bullets") == pytest.approx(np.log1p(4))

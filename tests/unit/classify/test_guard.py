@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from gateway.classify.features import HEAD_CHARS, TAIL_CHARS
+from gateway.classify.features import FEATURE_NAMES, HEAD_CHARS, TAIL_CHARS, measure_text
 from gateway.classify.guard import ON_LOOP_LIMIT_S, GuardedClassifier, time_worst_case, worst_case
 from gateway.core.judgement import Distribution, Judgement, Reference
 from gateway.schema.conversation import Conversation, Turn
@@ -75,8 +75,8 @@ async def test_a_slow_classifier_runs_in_its_own_thread(guard):
 
 
 async def test_the_limit_is_where_the_loop_ends(guard):
-    assert not guard(Stub(), lambda _: ON_LOOP_LIMIT_S).is_on_loop
-    assert guard(Stub(), lambda _: ON_LOOP_LIMIT_S * 0.99).is_on_loop
+    assert not guard(Stub(), lambda _: ON_LOOP_LIMIT_S * 4).is_on_loop
+    assert guard(Stub(), lambda _: ON_LOOP_LIMIT_S * 3.99).is_on_loop
 
 
 @pytest.mark.parametrize("measure", [quick, slow])
@@ -172,7 +172,7 @@ def test_the_worst_case_is_a_longest_text_and_is_what_is_timed():
 
 async def test_a_follow_up_that_judges_many_texts_is_scored_off_the_loop(guard):
     stub = Stub()
-    guarded = guard(stub, lambda _: ON_LOOP_LIMIT_S * 0.6)
+    guarded = guard(stub, lambda _: ON_LOOP_LIMIT_S * 2)
     plan = Turn(
         "user", "Prove that the scheduler never starves a reader, step by step, and bound the waiting time. " * 4
     )
@@ -182,3 +182,16 @@ async def test_a_follow_up_that_judges_many_texts_is_scored_off_the_loop(guard):
     await guarded.judge(follow_up)
 
     assert [name.startswith("classify") for name in stub.threads] == [False, True]
+
+
+@pytest.mark.parametrize(("chars", "is_quick"), [(0, True), (512, True), (1000, True), (1030, False), (100_000, False)])
+async def test_a_long_text_is_scored_off_the_loop_where_a_short_one_is_not(guard, chars, is_quick):
+    stub = Stub()
+    await guard(stub, lambda _: ON_LOOP_LIMIT_S * 2, timeout_s=5).judge(Conversation((Turn("user", "x" * chars),)))
+    assert stub.threads[0].startswith("classify") != is_quick
+
+
+def test_the_worst_case_has_many_words_options_scripts_and_orders():
+    found = measure_text(worst_case().turns[0].text)
+    assert len(found.words) > found.stem_words > 400
+    assert found.features[FEATURE_NAMES.index("non_latin_share")] > 0

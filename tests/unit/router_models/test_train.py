@@ -18,8 +18,8 @@ from router_models.commands.train import train as command
 from router_models.corpus import Written
 from router_models.data import Example, weigh
 from router_models.evaluate import NoGapError, apgr
-from router_models.heads import Recipe
-from router_models.train import RECIPES, chance_held_out, gather, merit, rank_held_out, report_held_out
+from router_models.heads import Recipe, tell_chances
+from router_models.train import RECIPES, chance_held_out, gather, hold_out, merit, report_ranks
 
 HARD, EASY = "Prove that 3 divides 9", "Who wrote Faust?"
 FILES = ["MODEL_CARD.md", "manifest.json", "model.onnx"]
@@ -129,10 +129,11 @@ def test_a_bench_left_out_teaches_nothing_about_itself():
     # Each bench's labels stand in a column of its own: who saw the bench ranks it without fault, who did not can't.
     measured, read = rows_of(np.random.default_rng(0), 4, 100, leak=True)
     rows = gather(measured, [], long_read(read))
-    recipe = Recipe(1.0, failing=0.0, length=0.0)
+    recipe = Recipe(1.0)
     gap = rows.strong - rows.weak
-    seen = training.rank_rows(rows, np.ones(400, dtype=bool), recipe).apply(rows.read)[:, 0]
-    held = rank_held_out(rows, recipe)
+    rank, chances = training.rank_rows(rows, np.ones(400, dtype=bool), recipe)
+    seen = rank.apply(rows.read, tell_chances(chances, rows.read))
+    held = hold_out(rows, {"plain": recipe})["plain"]
     for bench in range(4):
         of = rows.group == f"b{bench}"
         # A perfect ranking of fair coins has an APGR of about 0.75.
@@ -151,22 +152,24 @@ def test_the_curve_of_a_bench_left_out_has_not_seen_it_either():
 
 def test_random_labels_cannot_be_ranked():
     measured, read = rows_of(np.random.default_rng(3), 5, 200)
-    report, rank = report_held_out(gather(measured, [], long_read(read)), RECIPES["ridge-100"], 1)
+    rows = gather(measured, [], long_read(read))
+    rank = hold_out(rows, RECIPES)["ridge-100"]
+    report = report_ranks(rows, rank, 1)
     assert report.pooled.gain.apgr == pytest.approx(0.5, abs=0.06)
     assert merit(report) == pytest.approx(0.5, abs=0.06)
     assert len(rank) == 1000
 
 
-def test_benches_that_are_one_benchmark_are_held_out_together_and_each_kind_by_itself():
+def test_benches_that_are_one_benchmark_are_held_out_together_and_so_is_a_kind():
     measured = [Example("p", bench, "llmrouter", 0.0, 1.0, 1.0) for bench in ("llmrouter/math", "zeroeval/math-l5")]
     measured += [Example("p", f"mmlu_pro/{name}", "mmlu_pro", 0.0, 1.0, 1.0) for name in ("law", "math")]
     written = [Written("p", kind, 0.1, 0.2, 5, "chat") for kind in ("sql", "facts")]
     read = np.zeros((6, 1), dtype=np.float32)
     assert gather(measured, written, read).group.tolist() == [
-        "math", "math", "mmlu_pro", "mmlu_pro", "kind sql", "kind facts",
+        "math", "math", "mmlu_pro", "mmlu_pro", "kinds 1", "kinds 0",
     ]  # fmt: skip
     assert gather(measured, written, read, by_family=False).group.tolist() == [
-        "llmrouter/math", "zeroeval/math-l5", "mmlu_pro/law", "mmlu_pro/math", "kind sql", "kind facts",
+        "llmrouter/math", "zeroeval/math-l5", "mmlu_pro/law", "mmlu_pro/math", "kinds 1", "kinds 0",
     ]  # fmt: skip
 
 
