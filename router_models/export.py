@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from gateway.classify.features import measure_text
-from gateway.classify.onnx import FEATURES, JUDGEMENT, VOCABULARY, WEIGHTS, WORDS, word_feed
+from gateway.classify.onnx import FEATURES, FIGURES, JUDGEMENT, VOCABULARY, WEIGHTS, WORDS, word_feed
 from gateway.core.judgement import DOMAINS
 from router_models.encoder import Floats32
 from router_models.heads import FRONTIER, WEAK, DomainHead, Floats, Linear, tell_domains
@@ -26,8 +26,6 @@ OPSET = 17
 IR_VERSION = 10
 TOLERANCE = 1e-4
 CHANCES = 3
-FIGURES = 1 + CHANCES + 1
-"""Win rate; weak, strong and frontier chance; log of the output tokens. The domains come after them."""
 
 
 class ExportError(Exception):
@@ -35,7 +33,7 @@ class ExportError(Exception):
 
 
 class Heads(msgspec.Struct, frozen=True):
-    """All that reads a representation: log-odds of the win rate (their linear part) and of the chances, log of the tokens.
+    """All that reads a representation: log-odds of the win rate (its linear part) and of the chances, log of the tokens.
 
     `chances`: what the frontier's chance less the weak side's adds to the log-odds of the win rate.
     """

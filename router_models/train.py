@@ -130,7 +130,7 @@ def report_ranks(rows: Rows, rank: Floats, seed: int) -> Report:
 
 
 def merit(report: Report) -> float:
-    """Say how good a recipe is on benches not trained on: between them, within them by their gaps, and by the plain mean."""
+    """Say how good a recipe is on benches left out: between them, within them by their gaps, and by the plain mean."""
     return (pooled_gain(report).apgr + report.within_apgr + report.mean_apgr) / 3
 
 

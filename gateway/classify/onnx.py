@@ -33,7 +33,7 @@ OUTPUTS: Final = [JUDGEMENT]
 VOCABULARY: Final = "vocabulary"
 """The model's metadata key that holds the words of its table, a line a row."""
 SIGNALS: Final = ("log_chars", "log_numbers", "non_latin_share", "known_word_share")
-FIGURES: Final = 4
+FIGURES: Final = 5
 """Win rate, weak and strong chance, log of the output tokens; the domains come after them."""
 MAX_LOG_TOKENS: Final = math.log(16_384)
 _CHARS, _NUMBERS, _NON_LATIN = map(FEATURE_NAMES.index, ("chars", "numbers", "non_latin_share"))
