@@ -33,7 +33,7 @@ class ExportError(Exception):
 
 
 class Heads(msgspec.Struct, frozen=True):
-    """All that reads a representation: log-odds of the win rate (its linear part) and of the chances, log of the tokens.
+    """What reads a representation: log-odds of the win rate (its linear part) and of the chances, log of the tokens.
 
     `chances`: what the frontier's chance less the weak side's adds to the log-odds of the win rate.
     """

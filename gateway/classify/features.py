@@ -32,7 +32,7 @@ _CHAR_CLASSES: Final[tuple[bytes, ...]] = (
     b"\\",
     b"$",
     bytes(range(0xE3, 0xEE)),  # Chinese, Japanese, Korean
-    bytes(range(0xCE, 0xE3)),  # Greek to the Indic scripts
+    bytes(range(0xCE, 0xE2)),  # Greek to the Indic scripts; 0xE2 begins quotes and dashes
     bytes(range(0x80, 0xC0)),  # a character's later bytes
     b" \t\n\r\x0b\x0c",
 )
@@ -73,9 +73,9 @@ _UNSPACED_BYTES: Final = 512
 
 _LINE_ENDS: Final = re.compile(rb"\n\s*")
 _BULLET: Final = re.compile(rb"\n *(?:[-*]|\d+[.)]) ")
-# A first and a second option, each on a line of its own: "A. ", "(a) ", "A) " or "A: ".
-_FIRST_OPTION: Final = re.compile(rb"\n\s{0,8}\(?a[.):]\s")
-_SECOND_OPTION: Final = re.compile(rb"\n\s{0,8}\(?b[.):]\s")
+# A first and a second option, each on a line of its own: "A. ", "(a) " or "A) "; `a: int` is code.
+_FIRST_OPTION: Final = re.compile(rb"\n\s{0,8}\(?a[.)]\s")
+_SECOND_OPTION: Final = re.compile(rb"\n\s{0,8}\(?b[.)]\s")
 
 FEATURE_NAMES: Final[tuple[str, ...]] = (
     "chars", "lines", "numbers", "bullets",

@@ -34,10 +34,10 @@ VOCABULARY: Final = "vocabulary"
 """The model's metadata key that holds the words of its table, a line a row."""
 SIGNALS: Final = ("log_chars", "log_numbers", "non_latin_share", "known_word_share")
 FIGURES: Final = 5
-"""Win rate, weak and strong chance, log of the output tokens; the domains come after them."""
+"""Win rate; weak, strong and frontier chance; log of the output tokens. The domains come after them."""
 MAX_LOG_TOKENS: Final = math.log(16_384)
 _CHARS, _NUMBERS, _NON_LATIN = map(FEATURE_NAMES.index, ("chars", "numbers", "non_latin_share"))
-_RETRAIN: Final = "retrain with `python -m router_models.train`, or restore the folder from the release"
+_RETRAIN: Final = "retrain with `postern train`, or restore the folder from the release"
 
 
 class ClassifierLoadError(Exception):
