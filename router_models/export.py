@@ -19,13 +19,15 @@ from gateway.classify.onnx import FEATURES, FIGURES, JUDGEMENT, VOCABULARY, WEIG
 from gateway.core.judgement import DOMAINS
 from router_models.encoder import Floats32
 from router_models.heads import FRONTIER, WEAK, DomainHead, Floats, Linear, tell_domains
-from router_models.space import CLIP, NEAR_ZERO, REPRESENTED, Space
+from router_models.space import CLIP, Space
 
 OPSET = 17
 # onnxruntime 1.22, the oldest we allow, reads IR 10.
 IR_VERSION = 10
 TOLERANCE = 1e-4
 CHANCES = 3
+SCALE = "scale"
+"""The metadata key of the table's scales: folded into weights, they are needed only to take the model apart again."""
 
 
 class ExportError(Exception):
@@ -57,62 +59,50 @@ def _sigmoid(logits: Floats) -> Floats:
 
 def to_model(space: Space, heads: Heads) -> onnx.ModelProto:
     """Return the graph of one text."""
-    width = space.table.shape[1]
     nodes = [
-        # The words' vectors and votes, added up for the stem and for the whole: (2, D + domains).
+        # The words' vectors and votes, added up over the stem and over the whole: (1, 2 * (D + domains)).
         _node("Gather", ["table", WORDS], "stored"),
         _node("Cast", ["stored"], "rows", to=TensorProto.FLOAT),
-        _node("MatMul", [WEIGHTS, "rows"], "unscaled"),
-        _node("Mul", ["unscaled", "scale"], "sums"),
-        _node("Split", ["sums", "table_parts"], "vectors", "votes_of_both", axis=1),
-        _node("ReduceL2", ["vectors"], "length", axes=[1], keepdims=1),
-        _node("Add", ["length", "near_zero"], "safe_length"),
-        _node("Div", ["vectors", "safe_length"], "units"),
-        # Each head reads the stem or the whole; what it must not read is masked out.
-        _node("MatMul", ["units", "vector_weights"], "of_both"),
-        _node("Mul", ["of_both", "mask"], "of_either"),
-        _node("ReduceSum", ["of_either", "first_axis"], "of_vectors", keepdims=0),
+        _node("MatMul", [WEIGHTS, "rows"], "sums"),
+        _node("Reshape", ["sums", "one_row"], "of_words"),
         _node("Max", [FEATURES, "low"], "raised"),
         _node("Min", ["raised", "high"], "clipped"),
-        _node("MatMul", ["clipped", "feature_weights"], "of_features"),
-        _node("Sum", ["of_vectors", "of_features", "offset"], "logits"),
-        _node("Split", ["logits", "logit_parts"], "ranked", "chance_logits", "log_tokens", "subject_logits", axis=0),
+        _node("Concat", ["clipped", "of_words"], "read", axis=1),
+        _node("Gemm", ["read", "heads", "offset"], "logits"),
+        _node("Split", ["logits", "parts"], "ranked", "chance_logits", "log_tokens", "domain_logits", axis=1),
         _node("Sigmoid", ["chance_logits"], "chances"),
         _node("MatMul", ["chances", "of_chances"], "gained"),
         _node("Add", ["ranked", "gained"], "score_logit"),
         _node("Sigmoid", ["score_logit"], "score"),
-        _node("Gather", ["votes_of_both", "second"], "votes", axis=0),
-        _node("Add", ["subject_logits", "votes"], "domain_logits"),
-        _node("Softmax", ["domain_logits"], "domains", axis=0),
-        _node("Concat", ["score", "chances", "log_tokens", "domains"], JUDGEMENT, axis=0),
+        _node("Softmax", ["domain_logits"], "domains", axis=1),
+        _node("Concat", ["score", "chances", "log_tokens", "domains"], JUDGEMENT, axis=1),
     ]
+    heads_table, offset = _folded(space, heads)
     constants = {
         "table": np.hstack([space.table, heads.domain.table]),
-        "scale": np.concatenate([space.scale, heads.domain.scale]),
-        "near_zero": np.array([NEAR_ZERO], dtype=np.float32),
-        "table_parts": np.array([width, len(DOMAINS)]),
-        "logit_parts": np.array([1, CHANCES, 1, len(DOMAINS)]),
-        "of_chances": np.array([[-heads.chances], [0.0], [heads.chances]], dtype=np.float32),
-        "first_axis": np.array([0]),
-        "second": np.array(1),
+        "one_row": np.array([1, -1]),
         "low": space.low,
         "high": space.high,
-        **_folded(space, heads),
+        "heads": heads_table,
+        "offset": offset,
+        "parts": np.array([1, CHANCES, 1, len(DOMAINS)]),
+        "of_chances": np.array([[-heads.chances], [0.0], [heads.chances]], dtype=np.float32),
     }
     graph = helper.make_graph(
         nodes,
         "router",
         [
-            helper.make_tensor_value_info(FEATURES, TensorProto.FLOAT, [len(space.mean)]),
+            helper.make_tensor_value_info(FEATURES, TensorProto.FLOAT, [1, len(space.mean)]),
             helper.make_tensor_value_info(WORDS, TensorProto.INT64, ["words"]),
             helper.make_tensor_value_info(WEIGHTS, TensorProto.FLOAT, [2, "words"]),
         ],
-        [helper.make_tensor_value_info(JUDGEMENT, TensorProto.FLOAT, [FIGURES + len(DOMAINS)])],
+        [helper.make_tensor_value_info(JUDGEMENT, TensorProto.FLOAT, [1, FIGURES + len(DOMAINS)])],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     model.producer_name = "postern"
-    helper.set_model_props(model, {VOCABULARY: "\n".join(space.words)})
+    scale = np.concatenate([space.scale, heads.domain.scale])
+    helper.set_model_props(model, {VOCABULARY: "\n".join(space.words), SCALE: " ".join(map(repr, scale.tolist()))})
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -121,23 +111,24 @@ def _node(kind: str, inputs: list[str], *outputs: str, **attributes: Any) -> onn
     return helper.make_node(kind, inputs, list(outputs), **attributes)
 
 
-def _folded(space: Space, heads: Heads) -> dict[str, Floats32]:
-    """Return the heads' weights for what the graph has: clipped measures and vectors, neither scaled nor centred."""
-    measures = len(space.mean)
+def _folded(space: Space, heads: Heads) -> tuple[Floats32, Floats32]:
+    """Return the heads' weights for what the graph reads: measures as clipped, sums of words as stored; and offsets.
+
+    The rows are the measures, the stem's vector and votes, the whole's vector and votes. Figures read measures and the
+    stem's vector; domains read the whole's vector and votes, a vote each for its own.
+    """
+    measures, width = len(space.mean), len(space.scale)
     of_measures = heads.figures.weights[:measures] / space.spread[:, np.newaxis]
-    of_stem = np.zeros((space.table.shape[1], FIGURES))
-    of_stem[: space.width - measures] = heads.figures.weights[measures:]
-    offset = heads.figures.offset - space.mean @ of_measures - space.centre @ of_stem
+    of_stem = heads.figures.weights[measures:]
     subject = heads.domain.of_vector
-    mask = np.zeros((2, FIGURES + len(DOMAINS)))
-    mask[0, :FIGURES] = mask[1, FIGURES:] = 1.0
-    folded = {
-        "feature_weights": np.hstack([of_measures, np.zeros((measures, len(DOMAINS)))]),
-        "vector_weights": np.hstack([of_stem, subject.weights]),
-        "mask": mask,
-        "offset": np.concatenate([offset, subject.offset]),
-    }
-    return {name: value.astype(np.float32) for name, value in folded.items()}
+    stem, whole = measures, measures + width + len(DOMAINS)
+    folded = np.zeros((measures + 2 * (width + len(DOMAINS)), FIGURES + len(DOMAINS)))
+    folded[:measures, :FIGURES] = of_measures
+    folded[stem : stem + width, :FIGURES] = of_stem * space.scale[:, np.newaxis]
+    folded[whole : whole + width, FIGURES:] = subject.weights * space.scale[:, np.newaxis]
+    folded[whole + width :, FIGURES:] = np.diag(heads.domain.scale)
+    offset = heads.figures.offset - space.mean @ of_measures - space.centre @ of_stem
+    return folded.astype(np.float32), np.concatenate([offset, subject.offset]).astype(np.float32)
 
 
 def from_model(data: bytes) -> tuple[Space, Heads]:
@@ -146,26 +137,32 @@ def from_model(data: bytes) -> tuple[Space, Heads]:
     of = {constant.name: numpy_helper.to_array(constant) for constant in model.graph.initializer}
     properties = {entry.key: entry.value for entry in model.metadata_props}
     try:
-        width = int(of["table_parts"][0])
-        mean, spread = (of["low"] + of["high"]) / 2, (of["high"] - of["low"]) / (2 * CLIP)
-        space = Space(
-            tuple(properties[VOCABULARY].split()), of["table"][:, :width], of["scale"][:width],
-            # Weights that read a stem as it is need no centre.
-            centre=np.zeros(width, dtype=np.float32), mean=mean, spread=spread,
-        )  # fmt: skip
-        of_measures, of_stem = of["feature_weights"][:, :FIGURES], of["vector_weights"][:REPRESENTED, :FIGURES]
-        figures = Linear(
-            np.vstack([of_measures * spread[:, np.newaxis], of_stem]).astype(np.float64),
-            (of["offset"][:FIGURES] + mean @ of_measures).astype(np.float64),
-        )
-        chances = float(of["of_chances"][FRONTIER, 0])
-        of_subject = Linear(
-            of["vector_weights"][:, FIGURES:].astype(np.float64), of["offset"][FIGURES:].astype(np.float64)
-        )
-        domain = DomainHead(of["table"][:, width:], of["scale"][width:], of_subject)
+        scale = np.array(properties[SCALE].split(), dtype=np.float32)
+        return _unfolded(of, scale, tuple(properties[VOCABULARY].split()))
     except KeyError as error:
         raise ExportError(f"this is no router that `postern train` wrote: it has no {error}") from error
-    return space, Heads(figures, chances, domain)
+
+
+def _unfolded(of: dict[str, NDArray[Any]], scales: Floats32, words: tuple[str, ...]) -> tuple[Space, Heads]:
+    width = of["table"].shape[1] - len(DOMAINS)
+    mean, spread = (of["low"] + of["high"]) / 2, (of["high"] - of["low"]) / (2 * CLIP)
+    scale, votes = np.split(scales, [width])
+    space = Space(
+        words, of["table"][:, :width], scale,
+        # Weights that read a stem as it is need no centre.
+        centre=np.zeros(width, dtype=np.float32), mean=mean, spread=spread,
+    )  # fmt: skip
+    measures, stem, whole = len(mean), len(mean), len(mean) + width + len(DOMAINS)
+    of_measures = of["heads"][:measures, :FIGURES]
+    of_stem = of["heads"][stem : stem + width, :FIGURES] / scale[:, np.newaxis]
+    figures = Linear(
+        np.vstack([of_measures * spread[:, np.newaxis], of_stem]).astype(np.float64),
+        (of["offset"][:FIGURES] + mean @ of_measures).astype(np.float64),
+    )
+    of_whole = of["heads"][whole : whole + width, FIGURES:] / scale[:, np.newaxis]
+    of_subject = Linear(of_whole.astype(np.float64), of["offset"][FIGURES:].astype(np.float64))
+    domain = DomainHead(of["table"][:, width:], votes, of_subject)
+    return space, Heads(figures, float(of["of_chances"][FRONTIER, 0]), domain)
 
 
 def verify(model: bytes, space: Space, heads: Heads, texts: list[str]) -> float:
@@ -183,9 +180,9 @@ def run_texts(model: bytes, texts: list[str]) -> Floats:
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     words = session.get_modelmeta().custom_metadata_map[VOCABULARY].split()
     vocabulary = {word.encode(): row for row, word in enumerate(words)}
-    return np.stack([session.run([JUDGEMENT], _feed(text, vocabulary))[0] for text in texts])
+    return np.stack([session.run([JUDGEMENT], _feed(text, vocabulary))[0][0] for text in texts])
 
 
 def _feed(text: str, vocabulary: dict[bytes, int]) -> dict[str, NDArray[Any]]:
     measures = measure_text(text)
-    return {FEATURES: measures.features, **word_feed(measures, vocabulary)}
+    return {FEATURES: measures.features[np.newaxis], **word_feed(measures, vocabulary)}

@@ -18,17 +18,16 @@ from router_models.encoder import Floats32
 
 Floats = NDArray[np.float64]
 
-# More directions raise what is learned of benches like those trained on and lower what holds on others: pooled APGR of
-# benches left out 0.639 with 16, 0.627 with 64, 0.619 with all 256.
+# More directions raise what is learned of benches like those trained on and lower what holds on others: mean APGR of
+# benches left out 0.526 with 16, 0.521 with 64.
 RANKED = 16
-REPRESENTED = 256
 CLIP = 4.0
-# Keeps the length of a text without known words from being divided by nothing.
+# A measure that varies less is a constant.
 NEAR_ZERO = 1e-3
 
 
 class Texts(msgspec.Struct, frozen=True):
-    """Texts as arrays: measures (N, F), vectors of stem and whole (N, D), of length 1, votes (N, V), signals (N, S).
+    """Texts as arrays: measures (N, F), sums of vectors over stem and whole (N, D), votes (N, V), signals (N, S).
 
     `votes` tells which words each text has; the words of a text share one vote of length 1. `signals` are for drift.
     """
@@ -53,7 +52,7 @@ class Space(msgspec.Struct, frozen=True):
     @property
     def width(self) -> int:
         """How many numbers heads read."""
-        return len(self.mean) + min(REPRESENTED, len(self.scale))
+        return len(self.mean) + len(self.scale)
 
     @property
     def low(self) -> Floats32:
@@ -76,17 +75,16 @@ class Space(msgspec.Struct, frozen=True):
         return Texts(features, self._vectors(stem), self._vectors(votes), votes, np.array(signals))
 
     def represent(self, texts: Texts) -> Floats32:
-        """Return what heads read, (N, width): scaled, clipped measures, then the stem's first directions."""
+        """Return what heads read, (N, width): scaled, clipped measures, then the stem's vector."""
         scaled = (np.clip(texts.features, self.low, self.high) - self.mean) / self.spread
-        return np.hstack([scaled, (texts.stem - self.centre)[:, :REPRESENTED]])
+        return np.hstack([scaled, texts.stem - self.centre])
 
     def ranked(self, representation: Floats32) -> Floats32:
         """Return the part of a representation that the shipped heads read."""
         return representation[:, : len(self.mean) + RANKED]
 
     def _vectors(self, weights: sparse.csr_matrix) -> Floats32:
-        sums = np.asarray(weights @ self.table.astype(np.float32)) * self.scale
-        return np.asarray(sums / (np.linalg.norm(sums, axis=1, keepdims=True) + NEAR_ZERO), dtype=np.float32)
+        return np.asarray((weights @ self.table.astype(np.float32)) * self.scale, dtype=np.float32)
 
     def _spread_out(self, counted: list[tuple[Any, Any]]) -> sparse.csr_matrix:
         lengths = [len(rows) for rows, _ in counted]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
-from gateway.classify.onnx import SIGNALS
+from gateway.classify.onnx import FIGURES, SIGNALS
 from gateway.core.judgement import DOMAINS
 from router_models import export
 from router_models.artifact import Fit, Judged, build_manifest, write_artifact
@@ -43,7 +43,12 @@ Progress = Callable[[str], None]
 # Written prompts weigh as much as all measured ones together: the measured are exams, the written what people ask.
 # Mean APGR over benches left out 0.524 with a third of the weight, 0.526 with this; on 65 judged chat prompts the same.
 WRITTEN_SHARE = 1.0
-RECIPES = {"ridge-100": Recipe(100.0), "ridge-300": Recipe(300.0), "ridge-1000": Recipe(1000.0)}
+RECIPES = {
+    "ridge-100": Recipe(100.0),
+    "ridge-300": Recipe(300.0),
+    "ridge-1000": Recipe(1000.0),
+    "ridge-3000": Recipe(3000.0),
+}
 MEASURED_BENCHES = 2
 DOMAIN_FOLDS = 3
 KIND_FOLDS = 6
@@ -211,7 +216,7 @@ def _fit_heads(
     tokens = fit_tokens(
         rows.read[~rows.is_measured], np.array([row.output_tokens for row in rows.written], dtype=np.float64)
     )
-    weights = np.zeros((space.width, export.FIGURES))
+    weights = np.zeros((space.width, FIGURES))
     weights[: rows.read.shape[1]] = np.hstack([rank.linear.weights, chances.weights, tokens.weights])
     offsets = np.concatenate([rank.linear.offset, chances.offset, tokens.offset])
     domain_rows, is_measured = _domain_rows(rows, subjects)

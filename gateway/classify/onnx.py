@@ -3,10 +3,10 @@
 Owns the artifact's form (`Manifest`, the graph's inputs and outputs, the vocabulary inside). Knows nothing of
 thresholds. The graph, as `router_models/export.py` writes it:
 
-    features  float32 [F]     the measures of the text, see features.py
-    words     int64 [K]       rows of the word table, one a distinct known word; K may be 0
-    weights   float32 [2, K]  how words count: for the stem 1 or 0 (in the options alone), for the whole 1 / sqrt(K)
-    judgement float32 [5+D]   win rate; weak, strong and frontier chance; log of the output tokens; each domain's chance
+    features  float32 [1, F]    the measures of the text, see features.py
+    words     int64 [K]         rows of the word table, one a distinct known word; K may be 0
+    weights   float32 [2, K]    how words count: 1 / sqrt(count), over the stem (0 in the options alone) and the whole
+    judgement float32 [1, 5+D]  win rate; weak, strong, frontier chance; log of the output tokens; each domain's chance
 """
 
 import hashlib
@@ -101,7 +101,7 @@ def _check_graph(session: onnxruntime.InferenceSession, words: int, figures: int
     """Run the graph once with its last word: what does not fit together would otherwise fault with every request."""
     last = [words - 1] if words else []
     feed = {
-        FEATURES: np.zeros(len(FEATURE_NAMES), dtype=np.float32),
+        FEATURES: np.zeros((1, len(FEATURE_NAMES)), dtype=np.float32),
         WORDS: np.array(last, dtype=np.int64),
         WEIGHTS: np.ones((2, len(last)), dtype=np.float32),
     }
@@ -109,7 +109,7 @@ def _check_graph(session: onnxruntime.InferenceSession, words: int, figures: int
         shape = session.run(OUTPUTS, feed)[0].shape
     except Exception as error:  # onnxruntime's errors share no base but Exception
         raise ClassifierLoadError(f"{path}: the model can't be run: {error}; {_RETRAIN}") from error
-    if shape != (figures,):
+    if shape != (1, figures):
         raise ClassifierLoadError(f"{path}: expected {figures} figures, the model gives {shape}; {_RETRAIN}")
 
 
@@ -166,8 +166,8 @@ class OnnxClassifier:
     def _judge_text(self, text: str) -> TextJudgement:
         measures = measure_text(text)
         feed = word_feed(measures, self._vocabulary)
-        feed[FEATURES] = measures.features
-        figures: list[float] = self._run(OUTPUTS, feed)[0].tolist()
+        feed[FEATURES] = measures.features[np.newaxis]
+        figures: list[float] = self._run(OUTPUTS, feed)[0][0].tolist()
         return TextJudgement(figures, signals_of(measures, len(feed[WORDS])))
 
     def _told(self, text: TextJudgement, load: float) -> Judgement:
@@ -199,7 +199,7 @@ def word_feed(measures: TextMeasures, vocabulary: Mapping[bytes, int]) -> dict[s
     in_stem = len(rows)
     rows += [row for word in measures.words[measures.stem_words :] if (row := row_of(word)) is not None]
     weights = np.zeros((2, len(rows)), dtype=np.float32)
-    weights[0, :in_stem] = 1.0
+    weights[0, :in_stem] = max(in_stem, 1) ** -0.5
     weights[1] = max(len(rows), 1) ** -0.5
     return {WORDS: np.array(rows, dtype=np.int64), WEIGHTS: weights}
 

@@ -1,4 +1,4 @@
-# ruff: noqa: E501, RUF001  # prompts in other scripts
+# ruff: noqa: RUF001  # prompts in other scripts
 
 import numpy as np
 import pytest
@@ -142,9 +142,14 @@ def test_words_of_any_text_are_distinct_lowercase_letters(text):
     assert all(word.isalpha() and word.islower() for word in found.words)
 
 
+def test_quotes_and_dashes_are_no_other_script():
+    assert feature("\u201cWell\u201d \u2014 it\u2019s done \u2264 5", "non_latin_share") == 0
+    assert feature("\u03b1\u03b2\u03b3", "non_latin_share") > 0
+
+
 @pytest.mark.parametrize(
     "options",
-    ["A. one\nB. two\nC. three", "(A) one\n(B) two", "A) one\nB) two", "A: one\nB: two", "a. one\n\n  b. two", "A.\none\nB.\ntwo"],
+    ["A. one\nB. two\nC. three", "(A) one\n(B) two", "A) one\nB) two", "a. one\n\n  b. two", "A.\none\nB.\ntwo"],
 )  # fmt: skip
 def test_options_are_taken_apart_from_the_stem_whatever_their_notation(options):
     stem = measure_text("Which of these is the answer?")
@@ -161,6 +166,7 @@ def test_options_are_taken_apart_from_the_stem_whatever_their_notation(options):
         "Explain:\nB. second\nA. first",
         "Options follow. A. one B. two",
         "if x:\n    a = 1\n    b = 2",
+        "class Point:\n    a: int\n    b: int",
         "a.b()\nb.c()",
         "for a in b:\n    print(a)",
         "A man walked in.\nB",

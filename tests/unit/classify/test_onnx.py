@@ -60,15 +60,15 @@ def small_model(figures, words="alpha beta"):
         ],
         "small",
         [
-            value("features", TensorProto.FLOAT, [None]),
+            value("features", TensorProto.FLOAT, [1, None]),
             value("words", TensorProto.INT64, [None]),
             value("weights", TensorProto.FLOAT, [2, None]),
         ],
-        [value("judgement", TensorProto.FLOAT, [None])],
+        [value("judgement", TensorProto.FLOAT, [1, None])],
         [
             helper.make_tensor("table", TensorProto.FLOAT, [2], [1.0, 1.0]),
             helper.make_tensor("zero", TensorProto.FLOAT, [1], [0.0]),
-            helper.make_tensor("figures", TensorProto.FLOAT, [len(figures)], figures),
+            helper.make_tensor("figures", TensorProto.FLOAT, [1, len(figures)], figures),
         ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -175,55 +175,55 @@ def test_a_vocabulary_longer_than_the_table_is_refused(folder):
 
 def test_a_model_with_other_domains_than_its_manifest_is_refused(folder):
     edit(folder, domains=["math"])
-    with pytest.raises(ClassifierLoadError, match="expected 5 figures"):
+    with pytest.raises(ClassifierLoadError, match="expected 6 figures"):
         OnnxClassifier.load(folder)
 
 
 def told(folder, figures, *, load=None, **fields):
     replace(folder, small_model(figures))
-    edit(folder, domains=["math", "law"][: len(figures) - 4], **fields)
+    edit(folder, domains=["math", "law"][: len(figures) - 5], **fields)
     return OnnxClassifier.load(folder).judge(load or ask("alpha"))
 
 
 def test_figures_are_told_as_they_are(folder):
-    found = told(folder, [0.25, 0.5, 0.75, math.log(100), 0.375, 0.625], domain_floor=0.625)
+    found = told(folder, [0.25, 0.5, 0.75, 0.8, math.log(100), 0.375, 0.625], domain_floor=0.625)
     assert (found.score, found.weak_chance, found.strong_chance) == (0.25, 0.5, 0.75)
     assert (found.output_tokens, found.domain) == (100, "law")
 
 
 @pytest.mark.parametrize(("floor", "domain"), [(0.5, "law"), (0.51, None)])
 def test_a_domain_under_the_floor_is_not_told(folder, floor, domain):
-    assert told(folder, [0.25, 0.5, 0.75, 1, 0.5, 0.5], domain_floor=floor).domain == ("math" if domain else None)
+    assert told(folder, [0.25, 0.5, 0.75, 0.8, 1, 0.5, 0.5], domain_floor=floor).domain == ("math" if domain else None)
 
 
 def test_a_model_without_domains_tells_none(folder):
-    assert told(folder, [0.25, 0.5, 0.75, 1.0]).domain is None
+    assert told(folder, [0.25, 0.5, 0.75, 0.8, 1.0]).domain is None
 
 
 def test_a_model_without_words_is_served(folder):
-    replace(folder, small_model([0.25, 0.5, 0.75, 1.0], words=""))
+    replace(folder, small_model([0.25, 0.5, 0.75, 0.8, 1.0], words=""))
     edit(folder, domains=[])
     assert OnnxClassifier.load(folder).judge(ask("alpha")).score == 0.25
 
 
 def test_the_strong_chance_is_never_under_the_weak_one(folder):
-    found = told(folder, [0.25, 0.75, 0.5, 1.0])
+    found = told(folder, [0.25, 0.75, 0.5, 0.8, 1.0])
     assert (found.weak_chance, found.strong_chance) == (0.75, 0.75)
 
 
 @pytest.mark.parametrize(("logarithm", "tokens"), [(1e30, 16_384), (-1e30, 0), (float("inf"), 16_384)])
 def test_expected_tokens_are_bounded(folder, logarithm, tokens):
-    assert told(folder, [0.25, 0.5, 0.75, logarithm]).output_tokens == tokens
+    assert told(folder, [0.25, 0.5, 0.75, 0.8, logarithm]).output_tokens == tokens
 
 
 @pytest.mark.parametrize("chance", [0.0, 1.0])
 def test_certain_chances_stay_certain_under_load(folder, chance):
-    found = told(folder, [chance, chance, chance, 1.0], load=ask("alpha", tool_count=9))
+    found = told(folder, [chance, chance, chance, chance, 1.0], load=ask("alpha", tool_count=9))
     assert (found.score, found.weak_chance) == (chance, chance)
 
 
 def test_tools_make_a_request_harder(folder):
-    found = told(folder, [0.5, 0.5, 0.75, 1.0], load=ask("alpha", tool_count=9))
+    found = told(folder, [0.5, 0.5, 0.75, 0.8, 1.0], load=ask("alpha", tool_count=9))
     assert found.score > 0.5 > found.weak_chance
     assert found.strong_chance == 0.75
 

@@ -5,10 +5,10 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from gateway.classify.onnx import SIGNALS, VOCABULARY, OnnxClassifier
+from gateway.classify.onnx import FIGURES, SIGNALS, VOCABULARY, OnnxClassifier
 from gateway.core.judgement import DOMAINS
 from gateway.schema.conversation import Conversation, Turn
-from router_models.export import FIGURES, TOLERANCE, ExportError, from_model, run_texts, to_model, verify
+from router_models.export import TOLERANCE, ExportError, from_model, run_texts, to_model, verify
 
 TEXTS = [
     "Who wrote Faust?", "Prove that 3 divides 9 + 3n.", "", " \n\t", "証明してください。", "Напишите функцию",
@@ -58,7 +58,7 @@ def test_the_gateway_says_what_the_graph_says(trained, model):
     for text, row in zip(TEXTS[:2], judged, strict=True):
         told = router.judge(Conversation((Turn("user", text),)))
         assert told.score == pytest.approx(row[0], abs=1e-6)
-        assert told.output_tokens == round(np.exp(row[3]))
+        assert told.output_tokens == round(np.exp(row[4]))
         assert len(told.signals) == len(SIGNALS)
 
 
@@ -66,12 +66,11 @@ def test_the_gateway_says_what_the_graph_says(trained, model):
     ("name", "change"),
     [
         ("offset", lambda value: value + np.float32(0.01)),
-        ("feature_weights", lambda value: value * np.float32(1.01)),
-        ("vector_weights", lambda value: -value),
+        ("heads", lambda value: value * np.float32(1.01)),
         ("table", lambda value: value[::-1]),
-        ("mask", lambda value: value[::-1]),
+        ("of_chances", lambda value: -value),
         ("high", lambda value: value - np.float32(1)),
-        ("scale", lambda value: value * np.float32("nan")),
+        ("low", lambda value: value * np.float32("nan")),
     ],
 )
 def test_a_tampered_model_is_refused(model, opened, name, change):
@@ -80,7 +79,7 @@ def test_a_tampered_model_is_refused(model, opened, name, change):
 
 
 def test_what_is_no_router_of_ours_is_refused(model):
-    for part in ("vector_weights", "table_parts"):
+    for part in ("heads", "of_chances"):
         graph = onnx.load_from_string(model)
         kept = [constant for constant in graph.graph.initializer if constant.name != part]
         del graph.graph.initializer[:]
