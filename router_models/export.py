@@ -137,8 +137,8 @@ def from_model(data: bytes) -> tuple[Space, Heads]:
     of = {constant.name: numpy_helper.to_array(constant) for constant in model.graph.initializer}
     properties = {entry.key: entry.value for entry in model.metadata_props}
     try:
-        scale = np.array(properties[SCALE].split(), dtype=np.float32)
-        return _unfolded(of, scale, tuple(properties[VOCABULARY].split()))
+        words = tuple(properties[VOCABULARY].split())
+        return _unfolded(of, np.array(properties[SCALE].split(), dtype=np.float32), words)
     except KeyError as error:
         raise ExportError(f"this is no router that `postern train` wrote: it has no {error}") from error
 

@@ -89,7 +89,7 @@ async def test_a_body_that_drips_to_an_unhurried_endpoint_is_cut_too(bench: Benc
     request = post(ask("slow"), path="/v1/feedback")
     async with await Wire.connect(bench.gateway.url) as wire:
         await wire.send(request[:-10])
-        assert (await wire.response()).status == 501
+        assert (await wire.response()).status == 408
         await wire.hung_up(HEADER_TIMEOUT_S)
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from gateway.core.judgement import Distribution, Reference
 from gateway.routing.exchange import Shares
+from gateway.routing.strong_share import PRIOR_WEIGHT
 from gateway.settings.routes import PolicyKind, PolicySettings, RouteSettings, TrialSettings
 from gateway.stores.memory import MemoryStore
 from gateway.stores.store import StoreUnavailableError
@@ -126,7 +127,7 @@ async def test_another_router_or_another_share_has_an_account_of_its_own(store):
     await one.shares.exchange()
     for other in (Replica(store, version="2"), Replica(store, {"auto": route(strong_share=0.4)})):
         await other.shares.exchange()
-        assert sum(other.tracker.all_known().weights) == pytest.approx(20)
+        assert sum(other.tracker.all_known().weights) == pytest.approx(PRIOR_WEIGHT)
 
 
 async def test_while_the_store_is_away_each_goes_on_and_tells_it_later(store):
