@@ -57,6 +57,7 @@ class Fit(msgspec.Struct, frozen=True):
     domain_accuracy: float
     judged: Judged
     held_out: Floats
+    curves: dict[str, list[float]]
     words: int
 
     @property
@@ -75,6 +76,8 @@ def _rounded(value: Any) -> Any:
         return round(value, 4)
     if isinstance(value, dict):
         return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
     return value
 
 
@@ -111,6 +114,7 @@ def build_manifest(name: str, model: bytes, fit: Fit) -> dict[str, Any]:
             "pooled_single_bench_out": msgspec.to_builtins(fit.by_bench.pooled),
             "pooled_without_written": msgspec.to_builtins(fit.bare.pooled),
             "domain_accuracy": fit.domain_accuracy,
+            "pooled_pgr": fit.curves,
             "recipes": fit.recipes,
             "benches": msgspec.to_builtins(fit.report.benches),
         },

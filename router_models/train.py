@@ -22,7 +22,7 @@ from router_models.corpus import PROMPTS, Written, load_domains, load_kinds
 from router_models.data import DataError, Example, load, weigh
 from router_models.distill import WordTable, choose_words, distil
 from router_models.encoder import Encoder, Floats32, find_encoder
-from router_models.evaluate import Report, evaluate, pooled_gain
+from router_models.evaluate import Report, evaluate, pgr_curve, pooled_gain
 from router_models.heads import (
     Floats,
     Linear,
@@ -52,6 +52,7 @@ RECIPES = {
 MEASURED_BENCHES = 2
 DOMAIN_FOLDS = 3
 KIND_FOLDS = 6
+CURVE_STEPS = 41
 # Benches that are all of one domain, beside MMLU-Pro's subjects; cut, for their rows are much alike.
 BENCH_DOMAINS = {
     "llmrouter/gsm8k": "math", "llmrouter/math": "math", "zeroeval/math-l5": "math", "llmrouter/human_eval": "code",
@@ -184,7 +185,7 @@ def train(
         bare=report_ranks(bare, hold_out(bare, recipe)[chosen], seed),
         recipes={name: merit(told) for name, told in reports.items()},
         domain_accuracy=accuracy, judged=_judge(model, space, texts), held_out=chance_held_out(rank, rows),
-        words=len(space.words),
+        curves=_curves(rows, rank), words=len(space.words),
     )  # fmt: skip
     manifest = build_manifest(out.name, model, fit)
     write_artifact(out, model, manifest, build_card(manifest, fit))
@@ -262,6 +263,18 @@ def _judge(model: bytes, space: Space, texts: list[str]) -> Judged:
     """
     signals = space.read(texts).signals
     return Judged(export.run_texts(model, texts)[:, 0], dict(zip(SIGNALS, signals.T, strict=True)))
+
+
+def _curves(rows: Rows, rank: Floats) -> dict[str, list[float]]:
+    """Return PGR of measured prompts at even steps of the strong share, by held-out rank and by prompt length."""
+    measured = rows.is_measured
+    gap, weight = (rows.strong - rows.weak)[measured], rows.weight[measured]
+    length = np.array([float(len(row.prompt)) for row in rows.measured])
+    steps = np.linspace(0, 1, CURVE_STEPS)
+    return {
+        name: [float(value) for value in np.interp(steps, *pgr_curve(order, gap, weight))]
+        for name, order in (("router", rank[measured]), ("prompt length", length))
+    }
 
 
 def describe(report: Report) -> str:

@@ -18,8 +18,9 @@ HALF_LIFE: Final = 1000.0
 SHORT_HALF_LIFE: Final = 50.0
 """The same while the share is off by more than chance explains: the traffic has changed, old scores mislead."""
 PRIOR_WEIGHT: Final = 8.0
-"""What the scores of training weigh, in requests: enough to begin with. Each of several replicas outweighs it by itself, and
-what all sent to the wrong side until then is paid back: with 20, four at 150 requests a second were 6 points off."""
+"""What the scores of training weigh, in requests: enough to begin with. Several replicas outweigh it each by itself,
+and what all sent to the wrong side until then is paid back: with 20, four at 150 requests a second were 6 points
+off."""
 GAIN: Final = 0.008
 """What one request too many on the strong side takes off the share asked for next. More holds the share closer and lets
 the threshold waver more: here 0.4 points over 1,000 requests, and 2.7 points' worth of threshold."""
