@@ -89,10 +89,12 @@ class AnswerMemory:
             entry = _decode(await self._store.get(key))
             if entry is None or (entry.answered.tenant, entry.answered.request_id) != place:
                 raise NotFoundError("There is no such request of yours, or it is too long ago.", param="request_id")
-            await self._store.set(key, msgspec.msgpack.encode(_Entry(entry.answered, mark)), self._ttl_s)
+            # What was read may be old by now: of marks at the same time only one may be the first.
+            marked = msgspec.msgpack.encode(_Entry(entry.answered, mark))
+            before = _decode(await self._store.swap(key, marked, self._ttl_s))
         except StoreUnavailableError as exc:
             raise FeedbackUnavailableError("Feedback can't be taken now. Try again.") from exc
-        return Marked(entry.answered, mark, entry.mark)
+        return Marked(entry.answered, mark, entry.mark if before is None else before.mark)
 
     async def _store_pending(self) -> None:
         while self._pending:

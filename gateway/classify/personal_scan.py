@@ -5,6 +5,7 @@ Owns how much is read, in which bites, and what of it is remembered. Knows no pa
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
@@ -21,10 +22,17 @@ OVERLAP_CHARS: Final = 512
 """Nothing that is found is longer than this, so that whatever a bite's end cuts stands whole in the next."""
 MAX_CHARS: Final = 2**21
 """Of what has not been seen before, in one request; more than any window holds takes seconds, and is not read."""
+MAX_SIGNS: Final = 2**18
+"""Commas and opening brackets, so about values, of what has not been seen before in one request. Five million numbers,
+which fit a body, would hold the event loop for 4 s; decoding these takes 10 ms, and nothing can interrupt that."""
+STEP_VALUES: Final = 4096
+"""Values between two chances for other requests: 2 ms."""
 MIN_REMEMBERED_BYTES: Final = 512
 """Under this looking again is about as quick as remembering."""
 MAX_REMEMBERED: Final = 8192
 
+_PLAIN_NAME: Final = re.compile("[a-z_]{1,64}")
+"""How OpenAI's fields are called, and most others. What is found in a text needs more than that."""
 _UNREAD: Final = frozenset({PersonalKind.UNREAD})
 _messages: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -49,26 +57,35 @@ class PersonalScan:
 
     async def _scan(self, request: Request, request_id: str, *, wants_all: bool) -> frozenset[PersonalKind]:
         # The id goes to the model's server too, and a client may have made it up of anything.
-        kinds, read_chars, rested_chars = self._kinds_of(request_id), 0, 0
+        kinds, signs_left, pace = self._kinds_of(request_id), MAX_SIGNS, _Pace()
         for raw in _parts_of(request):
             if kinds and not wants_all:
                 break
             key = hashlib.blake2b(raw, digest_size=16).digest() if len(raw) >= MIN_REMEMBERED_BYTES else b""
             known = self._remembered.get(key)
-            if known is not None:
-                kinds |= known
-                continue
-            found: frozenset[PersonalKind] = frozenset()
-            for bite in _bites_of(_text_of(raw)):
-                found |= self._kinds_of(bite)
-                read_chars += len(bite)
-                if read_chars > MAX_CHARS:
+            if known is None:
+                signs_left -= _count_signs(raw)
+                if signs_left < 0:
                     return kinds | _UNREAD
-                if read_chars - rested_chars >= BITE_CHARS:
-                    rested_chars = read_chars
-                    await asyncio.sleep(0)
-            kinds |= found
-            self._remember(key, found)
+                known = await self._scan_part(_Part(raw), pace)
+                if pace.read_chars > MAX_CHARS:
+                    return kinds | known | _UNREAD
+                self._remember(key, known)
+            kinds |= known
+        return kinds
+
+    async def _scan_part(self, part: "_Part", pace: "_Pace") -> frozenset[PersonalKind]:
+        for _ in part.read():
+            await asyncio.sleep(0)
+        kinds = frozenset() if part.is_plain else _UNREAD
+        for bite in _bites_of(part.text):
+            kinds |= self._kinds_of(bite)
+            pace.read_chars += len(bite)
+            if pace.read_chars > MAX_CHARS:
+                break
+            if pace.read_chars - pace.rested_chars >= BITE_CHARS:
+                pace.rested_chars = pace.read_chars
+                await asyncio.sleep(0)
         return kinds
 
     def _kinds_of(self, text: str) -> frozenset[PersonalKind]:
@@ -87,12 +104,23 @@ def holds_personal(request: Request) -> bool:
     conversation = request.conversation
     if conversation.attachment_count or conversation.token_counts:
         return True
-    texts = (bite for raw in _parts_of(request) for bite in _bites_of(_text_of(raw)))
-    return any(True for text in texts for _ in find_personal(text))
+    return any(map(_is_personal, map(_Part, _parts_of(request))))
+
+
+def _is_personal(part: "_Part") -> bool:
+    for _ in part.read():
+        pass
+    return not part.is_plain or any(True for bite in _bites_of(part.text) for _ in find_personal(bite))
 
 
 def _parts_of(request: Request) -> Iterator[bytes]:
-    """Yield every field but the route's name, messages one by one: all but the last have mostly been seen before."""
+    """Yield every field but the route's name, messages one by one: all but the last have mostly been seen before.
+
+    A field's own name travels on too, whatever a client has called it.
+    """
+    strange = [name for name in request.fields if _PLAIN_NAME.fullmatch(name) is None]
+    if strange:
+        yield msgspec.json.encode(strange)
     for name, raw in request.fields.items():
         if name == "messages":
             yield from map(bytes, _messages.decode(raw))
@@ -100,22 +128,56 @@ def _parts_of(request: Request) -> Iterator[bytes]:
             yield bytes(raw)
 
 
-def _text_of(raw: bytes) -> str:
-    """Return every string, key and number of a JSON value, a line each."""
-    texts: list[str] = []
-    waiting: list[Any] = [msgspec.json.decode(raw)]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, str):
-            texts.append(value)
-        elif isinstance(value, dict):
-            for key, item in reversed(value.items()):
-                waiting += (item, key)
-        elif isinstance(value, list):
-            waiting += reversed(value)
-        elif isinstance(value, int | float):
-            texts.append(str(value))
-    return "\n".join(texts)
+def _count_signs(raw: bytes) -> int:
+    """Return how many values a JSON value has at most: but for the first each needs a comma or an opening bracket."""
+    return sum(map(raw.count, (b",", b"[", b"{")))
+
+
+class _Pace:
+    """How much of a request has been read, and how much of it when others last got their turn."""
+
+    read_chars = 0
+    rested_chars = 0
+
+
+class _Part:
+    """A JSON value: after `read`, every string, key and number of it in `text`, a line each."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+        self._key_count = 0
+        self.text = ""
+
+    def read(self) -> Iterator[None]:
+        """Read on at each step, to the end."""
+        texts: list[str] = []
+        waiting: list[Any] = [msgspec.json.decode(self._raw)]
+        values = 0
+        while waiting:
+            value = waiting.pop()
+            if isinstance(value, str):
+                texts.append(value)
+            elif isinstance(value, dict):
+                self._key_count += len(value)
+                for key, item in reversed(value.items()):
+                    waiting += (item, key)
+            elif isinstance(value, list):
+                waiting += reversed(value)
+            elif isinstance(value, int | float):
+                texts.append(str(value))
+            values += 1
+            if values % STEP_VALUES == 0:
+                yield
+        self.text = "\n".join(texts)
+
+    @property
+    def is_plain(self) -> bool:
+        """Tell whether `text` is all there is: of a key that stands twice, only the last value is decoded.
+
+        The upstream gets both. Each key has a colon; all others are in texts, as they are or escaped.
+        """
+        colons = self._raw.count(b":") + self._raw.count(b"\\u003a") + self._raw.count(b"\\u003A")
+        return colons <= self._key_count + self.text.count(":")
 
 
 def _bites_of(text: str) -> Iterator[str]:

@@ -18,6 +18,8 @@ CONSTRAINTS = frozenset({
     "structured_outputs", "regex", "ebnf", "grammar", "json_schema",
 })  # fmt: skip
 _FREE = frozenset({b"null", b"[]", b'{"type":"text"}'})
+_LONGEST_FREE = 256
+"""Characters, blanks included. Longer ones are not looked at: to take 10 MB apart holds the event loop for 0.3 s."""
 
 
 def find_escalation(
@@ -44,7 +46,11 @@ def is_judgeable(request: Request) -> bool:
     """Tell whether the first tokens' probabilities speak for the answer: one choice, in free text."""
     if request.operation is not Operation.CHAT or any(need.param in {"n", "modalities"} for need in request.needs):
         return False
-    return all(b"".join(bytes(request.fields[name]).split()) in _FREE for name in CONSTRAINTS if name in request.fields)
+    return all(_is_free(bytes(request.fields[name])) for name in CONSTRAINTS if name in request.fields)
+
+
+def _is_free(constraint: bytes) -> bool:
+    return len(constraint) <= _LONGEST_FREE and b"".join(constraint.split()) in _FREE
 
 
 def _is_in_band(settings: CascadeSettings, choice: Choice, score: float | None) -> bool:

@@ -21,9 +21,10 @@ from gateway.settings.routes import CascadeSettings, PolicyKind, RouteSettings, 
 class Route(msgspec.Struct, frozen=True):
     """What stands behind a name: its ladder, how to choose, and what to do when the choice fails.
 
-    `fleet` changes whenever one of its models comes to mean another server or another model there. `cascade` says when
-    a weaker model's answer goes on; None: always. `session`: how conversations are remembered; None: not at all. `held`
-    is told of every request that its threshold decided; None: no share is held.
+    `fleet` changes whenever one of its models comes to mean another server or another model there, or its answers are
+    judged by another rule. `cascade` says when a weaker model's answer goes on; None: always. `session`: how
+    conversations are remembered; None: not at all. `held` is told of every request that its threshold decided; None: no
+    share is held.
     """
 
     ladder: Ladder
@@ -88,15 +89,16 @@ def _pinned(name: str, model: str, settings: Settings) -> Route:
 
 def _route(name: str, route: RouteSettings, settings: Settings, held: HeldShare | None) -> Route:
     policy = build_policy(route, settings.models, held)
+    cascade = route.policy.cascade if PolicyKind.CASCADE in route.policy.kinds else None
     return Route(
         ladder=build_ladder(name, route, settings.models),
         policy=policy,
         router=route.policy.router if policy.needs_score else None,
-        fleet=_fleet((*route.models, *route.fallback), settings),
+        fleet=_fleet((*route.models, *route.fallback), settings) + (repr(cascade) if cascade else ""),
         fallback=route.fallback,
         max_attempts=route.max_attempts,
         is_private=PolicyKind.PRIVATE in route.policy.kinds,
-        cascade=route.policy.cascade if PolicyKind.CASCADE in route.policy.kinds else None,
+        cascade=cascade,
         trials=build_trials(route.policy.routers),
         session=route.policy.session if PolicyKind.SESSION in route.policy.kinds else None,
         held=held,

@@ -18,6 +18,7 @@ def check_policy(route: RouteSettings, known: Mapping[str, ModelSettings | None]
     """Yield what a policy lacks or has too much of. `known` are the models there are, None those unsound."""
     yield from _check_kinds(route.policy.kinds, under(path, "kind"))
     yield from _check_model(route, known, under(path, "model"))
+    yield from _check_shares(route.policy, path)
     if PolicyKind.PRIVATE in route.policy.kinds:
         yield from _check_private(route, known, under(path, "kind"))
     if PolicyKind.CASCADE in route.policy.kinds:
@@ -57,6 +58,18 @@ def _check_model(route: RouteSettings, known: Mapping[str, object], path: str) -
     elif model not in route.models:
         choices = [name for name in route.models if name in known]  # the others may be anything, a secret too
         yield Fault(path, "is not one of the route's models", suggest(model, choices))
+
+
+def _check_shares(policy: PolicySettings, path: str) -> Iterator[Fault]:
+    """Yield a share to hold beside the bound that it moves, or with nothing to hold it by."""
+    if policy.strong_share is not None and not policy.needs_router:
+        yield Fault(under(path, "strong_share"), "has no scores to hold it by beside `pinned`", "leave it out")
+    elif policy.strong_share is not None and policy.threshold != PolicySettings().threshold:
+        yield Fault(under(path, "threshold"), "moves by itself, as `strong_share` is set", "leave one of the two out")
+    cascade = policy.cascade
+    if cascade.escalate_share is not None and cascade.min_confidence != CascadeSettings().min_confidence:
+        where = under(under(path, "cascade"), "min_confidence")
+        yield Fault(where, "moves by itself, as `escalate_share` is set", "leave one of the two out")
 
 
 def _check_private(route: RouteSettings, known: Mapping[str, ModelSettings | None], path: str) -> Iterator[Fault]:

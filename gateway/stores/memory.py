@@ -39,6 +39,12 @@ class MemoryStore:
         while len(self._entries) > self._max_entries or self._bytes > self._max_bytes:
             self._drop(next(iter(self._entries)))
 
+    async def swap(self, key: str, value: bytes, ttl_s: int) -> bytes | None:
+        """Keep a value and return the one before it."""
+        before = await self.get(key)
+        await self.set(key, value, ttl_s)
+        return before
+
     async def set_many(self, values: Mapping[str, bytes], ttl_s: int) -> None:
         """Keep several values."""
         for key, value in values.items():

@@ -52,6 +52,13 @@ return changed
 """KEYS: the tally. ARGV: seconds to live, what old weights keep, how many sums, each sum's change, then place and
 weight by turns. Replicas add at the same time: read, change and write must be one step. 0.2 ms for 1,024 weights."""
 
+SWAP = """
+local before = redis.call('GET', KEYS[1])
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+return before
+"""
+"""KEYS: the value's. ARGV: the new value, seconds to live. SET has had GET for this since Redis 6.2 only."""
+
 
 class RedisStore:
     """Keep values in Redis. Every failure, of whatever kind, is a StoreUnavailableError within the time-out."""
@@ -70,6 +77,10 @@ class RedisStore:
     async def set(self, key: str, value: bytes, ttl_s: int) -> None:
         """Keep a value for `ttl_s` seconds. Raises StoreUnavailableError."""
         await self._ask("set", lambda: self._client.set(PREFIX + key, value, ex=ttl_s))
+
+    async def swap(self, key: str, value: bytes, ttl_s: int) -> bytes | None:
+        """Keep a value and return the one before it, in one step, by a script. Raises StoreUnavailableError."""
+        return await self._ask("swap", lambda: self._client.eval(SWAP, 1, PREFIX + key, value, ttl_s))
 
     async def set_many(self, values: Mapping[str, bytes], ttl_s: int) -> None:
         """Keep several values in one round trip, on a cluster one a node. Raises StoreUnavailableError."""

@@ -21,6 +21,10 @@ class Store(Protocol):
         """Keep a value for `ttl_s` seconds. Raises StoreUnavailableError."""
         ...
 
+    async def swap(self, key: str, value: bytes, ttl_s: int) -> bytes | None:
+        """Keep a value and return the one in whose place it came, in one step. Raises StoreUnavailableError."""
+        ...
+
     async def set_many(self, values: Mapping[str, bytes], ttl_s: int) -> None:
         """Keep several values, each as by `set`, in one call. Raises StoreUnavailableError; some may be kept then."""
         ...

@@ -80,6 +80,16 @@ async def test_the_last_value_set_stands(store):
     assert await store.get("key") == b"two"
 
 
+async def test_a_value_is_swapped_for_the_one_before_it_and_by_one_caller_only(store):
+    assert await store.swap("key", b"\x00one", 60) is None
+    assert await store.swap("key", b"two", 60) == b"\x00one"
+    before = await asyncio.gather(*(store.swap("key", b"%d" % number, 60) for number in range(20)))
+    assert sorted([*before, await store.get("key")]) == sorted([b"two", *(b"%d" % number for number in range(20))])
+    await store.swap("key", b"short", 1)
+    await asyncio.sleep(1.1)
+    assert await store.get("key") is None
+
+
 async def test_a_value_dies_after_its_time_to_live_and_not_before(store):
     await store.set("short", b"1", 1)
     await store.set("long", b"2", 60)

@@ -85,6 +85,26 @@ async def test_nobody_else_can_mark_it_nor_learn_that_it_is_there(memory, tenant
         await memory.mark(tenant, request_id, 1.0)
 
 
+async def test_of_marks_at_the_same_time_one_is_the_first(memory, store, monkeypatch):
+    memory.remember(answered())
+    arrived, look_up = asyncio.Barrier(20), store.get
+
+    async def get_together(key):
+        found = await look_up(key)
+        await arrived.wait()  # all have read before anyone writes
+        return found
+
+    async def swap(key, value, ttl_s):
+        before = await look_up(key)
+        await store.set(key, value, ttl_s)
+        return before
+
+    monkeypatch.setattr(store, "get", get_together)
+    monkeypatch.setattr(store, "swap", swap)
+    marked = await asyncio.gather(*(memory.mark("client:alice", "req-1", 1.0) for _ in range(20)))
+    assert [each.previous for each in marked].count(None) == 1
+
+
 async def test_a_second_mark_takes_the_place_of_the_first(memory):
     memory.remember(answered())
     found = [await memory.mark("client:alice", "req-1", mark) for mark in (1.0, 0.0, 0.5)]

@@ -9,7 +9,7 @@ from gateway.classify import personal_scan
 from gateway.classify.personal import Finding, find_personal
 from gateway.classify.personal_scan import BITE_CHARS, MIN_REMEMBERED_BYTES, PersonalScan, holds_personal
 from gateway.core.personal import PersonalKind as Kind
-from gateway.schema.request import Operation
+from gateway.schema.request import Operation, decode_request
 from tests.builders import request
 
 EMAIL = "jane@example.org"
@@ -46,6 +46,7 @@ PLACES = {
     "the user": chat(user=EMAIL),
     "metadata": chat(metadata={"who": EMAIL}),
     "a key": chat(metadata={EMAIL: 1}),
+    "a field's own name": chat(**{EMAIL: 1}),
     "a field nobody knows": chat(x_whatever=[[{"deep": {"deeper": [EMAIL]}}]]),
     "a number": chat(metadata={"card": 4111111111111111}),
     "a completion's prompt": request(Operation.COMPLETION, prompt=EMAIL),
@@ -98,6 +99,48 @@ async def test_token_ids_are_personal(operation_field):
     operation, field = operation_field
     assert await kinds_of(request(operation, **{field: [1, 2, 3]})) == {Kind.UNREAD}
     assert await kinds_of(request(operation, **{field: [[1, 2], [3]]})) == {Kind.UNREAD}
+
+
+HIDDEN = {
+    "behind the same key": f'{{"role": "user", "content": "{EMAIL}", "content": "Hi"}}',
+    "deeper": f'{{"role": "user", "content": "Hi", "x": [{{"a": ["{EMAIL}"], "a": 1}}]}}',
+    "behind a colon too many": f'{{"role": "user", "content": "{EMAIL}", "content": "\\u003a \\u003A :"}}',
+}
+
+
+@pytest.mark.parametrize("message", HIDDEN.values(), ids=HIDDEN)
+async def test_a_key_that_stands_twice_hides_nothing(message):
+    asked = decode_request(Operation.CHAT, f'{{"model": "auto", "messages": [{message}]}}'.encode())
+    assert await kinds_of(asked) == {Kind.UNREAD}
+    assert holds_personal(asked)
+
+
+@pytest.mark.parametrize("text", [":", "a: b\n::", '{"a": {"b": ":"}}', "\\u003b", "12:30 \u2236"])
+async def test_colons_are_no_keys(text):
+    asked = chat({"role": "user", "content": text, "a:b": {":": [":", None, 1.5]}}, tools=[{"a": {}}, {"b": [{}]}])
+    assert await kinds_of(asked) == set()
+
+
+@pytest.mark.parametrize("values", ["1, " * 300_000, "[[[]]], " * 90_000, "{}, " * 150_000])
+async def test_what_has_more_values_than_can_be_read_in_time_is_personal(values):
+    asked = decode_request(
+        Operation.CHAT, f'{{"model": "auto", "messages": [{{"role": "u"}}], "x": [{values}1]}}'.encode()
+    )
+    assert await kinds_of(asked) == {Kind.UNREAD}
+
+
+async def test_others_come_between_values():
+    turns = []
+
+    async def other():
+        while True:
+            turns.append(1)
+            await asyncio.sleep(0)
+
+    running = asyncio.create_task(other())
+    assert await kinds_of(chat(x=[{}] * 4 * personal_scan.STEP_VALUES)) == set()
+    running.cancel()
+    assert len(turns) >= 3
 
 
 def fail(text):

@@ -1,5 +1,6 @@
 """Whose answer is judged, and who is asked where it is unsure."""
 
+import msgspec
 import pytest
 
 from gateway.core.context import Candidate, Reason
@@ -99,6 +100,12 @@ TOOL = [{"type": "function", "function": {"name": "f"}}]
 )
 def test_only_one_choice_in_free_text_is_judged(body, is_free):
     assert is_judgeable(request(**body)) is is_free
+
+
+def test_a_long_constraint_is_one_without_a_look():
+    fields = {"grammar": msgspec.Raw(b"[" + b" " * 300 + b"]")}
+    assert not is_judgeable(msgspec.structs.replace(request(), fields=fields))
+    assert is_judgeable(msgspec.structs.replace(request(), fields={"grammar": msgspec.Raw(b"[ ]")}))
 
 
 @pytest.mark.parametrize("operation", [Operation.COMPLETION, Operation.EMBEDDING])

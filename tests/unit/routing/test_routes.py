@@ -8,7 +8,7 @@ from gateway.routing.routes import build_routes
 from gateway.schema.request import Operation
 from gateway.settings.models import Capability
 from gateway.settings.root import Settings
-from gateway.settings.routes import PolicyKind, PolicySettings, RouteSettings
+from gateway.settings.routes import CascadeSettings, PolicyKind, PolicySettings, RouteSettings
 from tests.builders import facts, model
 
 SETTINGS = Settings(
@@ -90,3 +90,15 @@ def test_a_route_is_private_where_its_policy_says_so_and_a_model_by_its_own_name
     assert table.resolve("auto", Operation.EMBEDDING).ladder.models == (("near",) if is_private else ("far",))
     assert table.resolve("abroad", Operation.CHAT).is_private is is_private
     assert not table.resolve("near", Operation.CHAT).is_private
+
+
+def fleet_of(**cascade):
+    kind = PolicyKind.CASCADE if cascade else PolicyKind.COMPLEXITY
+    policy = PolicySettings(kind=kind, cascade=CascadeSettings(**cascade))
+    routes = {"auto": RouteSettings(models=("small", "large"), policy=policy)}
+    return build_routes(Settings(models=SETTINGS.models, routes=routes)).resolve("auto", Operation.CHAT).fleet
+
+
+def test_answers_that_another_rule_let_go_on_are_not_of_the_same_fleet():
+    assert fleet_of(min_confidence=0.1) == fleet_of(min_confidence=0.1)
+    assert len({fleet_of(), fleet_of(min_confidence=0.1), fleet_of(min_confidence=0.9), fleet_of(tokens=4)}) == 4

@@ -72,6 +72,14 @@ def test_its_settings_are_for_a_cascade_only():
     assert load(policy={"kind": "complexity", "cascade": {}})
 
 
+def test_a_bound_that_moves_cannot_be_set():
+    held = {"kind": "cascade", "cascade": {"escalate_share": 0.2}}
+    assert load(policy=held)
+    assert faults(policy={**held, "cascade": {"escalate_share": 0.2, "min_confidence": 0.5}}) == [
+        ("routes.auto.policy.cascade.min_confidence", "moves by itself, as `escalate_share` is set")
+    ]
+
+
 def test_a_pinned_route_has_nothing_to_judge():
     assert ("routes.auto.policy.kind[0]", "has nothing to decide beside `pinned`") in faults(
         policy={"kind": ["cascade", "pinned"], "model": "small"}
