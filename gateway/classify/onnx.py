@@ -130,7 +130,9 @@ class OnnxClassifier:
 
     def __init__(self, manifest: Manifest, session: onnxruntime.InferenceSession, vocabulary: dict[bytes, int]) -> None:
         self.name: Final = manifest.name
-        self.version: Final = f"{manifest.sha256[:12]}-f{manifest.feature_version}"
+        # The manifest as far as it is read: its domains and their floor change what is told, as the model does.
+        told = hashlib.sha256(msgspec.json.encode(manifest)).hexdigest()
+        self.version: Final = f"{manifest.sha256[:12]}-{told[:8]}"
         self.reference: Final = manifest.reference
         self._manifest: Final = manifest
         self._vocabulary: Final = vocabulary

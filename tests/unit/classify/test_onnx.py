@@ -84,6 +84,15 @@ def test_a_sound_folder_loads_with_its_name_and_a_version_of_its_digest(folder):
     assert classifier.version.startswith(digest[:12])
 
 
+def test_what_the_manifest_alone_changes_is_another_version(folder):
+    before = OnnxClassifier.load(folder).version
+    assert OnnxClassifier.load(folder).version == before
+    edit(folder, date="another day")
+    assert OnnxClassifier.load(folder).version == before
+    edit(folder, domain_floor=0.9)
+    assert OnnxClassifier.load(folder).version != before
+
+
 def test_a_changed_model_is_refused(folder):
     (folder / "model.onnx").write_bytes((folder / "model.onnx").read_bytes() + b"\0")
     with pytest.raises(ClassifierLoadError, match=r"model\.onnx: sha256 is .* retrain"):
