@@ -85,6 +85,9 @@ def test_the_card_holds_the_figures(trained, manifest):
     assert "| own | 120 |" in card
     assert f"{manifest['figures']['domain_accuracy']:.1%} of measured prompts with a subject named right" in card
     assert "Domains without measured prompts: biology, business" in card
+    lead = manifest["figures"]["over_length"]
+    assert lead["low"] <= lead["apgr"] <= lead["high"]
+    assert f"leads that of prompt length by {lead['apgr']:+.3f}, 95% [{lead['low']:+.3f}" in card
 
 
 def test_the_same_seed_gives_the_same_bytes(trained, train_small, tmp_path):
