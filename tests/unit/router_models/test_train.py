@@ -304,6 +304,26 @@ def test_a_missing_file_is_a_message_not_a_traceback(tmp_path):
     assert not (tmp_path / "o").exists()
 
 
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(write_own, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr("router_models.commands.train.train_router", refuse)
+    data = write_own(tmp_path / "own.jsonl")
+    found = CliRunner().invoke(command, ["--data", str(data), "--out", str(tmp_path / "file" / "mine")])
+    assert found.exit_code == 2
+    assert "file can't be written to" in found.stderr
+
+
+def test_what_the_disk_refuses_is_a_message_not_a_traceback(write_own, tmp_path, monkeypatch):
+    monkeypatch.setattr("router_models.commands.train.train_router", fill_the_disk)
+    data = write_own(tmp_path / "own.jsonl")
+    found = CliRunner().invoke(command, ["--data", str(data), "--out", str(tmp_path / "mine")])
+    assert (found.exit_code, found.stderr) == (2, "[Errno 28] No space left on device\n")
+
+
+def fill_the_disk(*_, **__):
+    raise OSError(28, "No space left on device")
+
+
 def test_an_encoder_that_is_none_is_a_message_not_a_traceback(trained, tmp_path):
     data = trained.folder.parent / "own.jsonl"
     more = ["--out", str(tmp_path / "o"), "--encoder", str(tmp_path)]
