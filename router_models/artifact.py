@@ -110,6 +110,7 @@ def build_manifest(name: str, model: bytes, fit: Fit) -> dict[str, Any]:
                           "prompt_length": "apgr_by_length beside every figure"},
             "pooled": msgspec.to_builtins(fit.report.pooled),
             "within_benches": {"apgr": fit.report.within_apgr, "apgr_by_length": fit.report.within_apgr_by_length},
+            "over_length": dict(zip(("apgr", "low", "high"), fit.report.over_length, strict=True)),
             "mean_of_benches": {"apgr": fit.report.mean_apgr, "apgr_by_length": fit.report.mean_apgr_by_length},
             "pooled_single_bench_out": msgspec.to_builtins(fit.by_bench.pooled),
             "pooled_without_written": msgspec.to_builtins(fit.bare.pooled),

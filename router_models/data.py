@@ -45,6 +45,18 @@ class _Own(msgspec.Struct, frozen=True):
     strong_cost_usd: float | None = None
 
 
+class _Pooled(msgspec.Struct, frozen=True):
+    """A row of the pool. `scores` is JSON."""
+
+    source: str
+    bench: str
+    id: str | int
+    prompt: str
+    weak: Score
+    strong: Score
+    scores: str
+
+
 def load(path: Path, pair: Pair | None = None) -> list[Example]:
     """Read a file, or a folder that holds POOL_NAME. `pair` cuts two models from rows that tell the scores of many.
 
@@ -137,28 +149,35 @@ def _own(line: _Own, conversation: Conversation, cut: tuple[float, float, float]
 
 
 def _load_pool(path: Path, rows: list[Row], pair: Pair | None) -> list[Example]:
-    decoder = msgspec.json.Decoder(dict[str, float])
+    decoder = msgspec.json.Decoder(dict[str, Score])
     examples = []
     known: Counter[str] = Counter()
-    for row in rows:
-        source, scores = row["source"], decoder.decode(row["scores"])
+    for number, row in enumerate(rows, start=1):
+        try:
+            line = msgspec.convert(row, _Pooled)
+            scores = decoder.decode(line.scores)
+        except (msgspec.ValidationError, msgspec.DecodeError) as error:
+            raise DataError(f"{place(path, number, row)}: {error}") from error
+        source = line.source
         if source not in WEAK_SIDE or source not in STRONG_SIDE:
-            raise DataError(f"{path}: row {row['id']}: source {source!r} has no sides in sides.py")
+            raise DataError(f"{path}: row {line.id}: source {source!r} has no sides in sides.py")
         known.update(scores.keys())
-        cut = _check_sides(path, row, scores) if pair is None else cut_pair(scores, pair)
+        cut = _check_sides(path, line, scores) if pair is None else cut_pair(scores, pair)
         if cut is not None:
-            bench = "vicuna80" if source == "vicuna80" else row["bench"]
-            examples.append(Example(row["prompt"], bench, source, *cut, domain=_subject(row["bench"])))
+            bench = "vicuna80" if source == "vicuna80" else line.bench
+            examples.append(Example(line.prompt, bench, source, *cut, domain=_subject(line.bench)))
     if not examples:
         raise DataError(f"{path}: no row has scores of both sides; {ask_pair(known)}")
     return examples
 
 
-def _check_sides(path: Path, row: Row, scores: dict[str, float]) -> tuple[float, float, float]:
-    weak, strong = side_scores(row["source"], scores)
+def _check_sides(path: Path, row: _Pooled, scores: dict[str, float]) -> tuple[float, float, float]:
+    weak, strong = side_scores(row.source, scores)
+    if not weak or not strong:
+        raise DataError(f"{path}: row {row.bench} {row.id}: no score of one of the sides that sides.py names")
     means = (sum(weak) / len(weak), sum(strong) / len(strong))
-    if max(abs(means[0] - row["weak"]), abs(means[1] - row["strong"])) > MEAN_TOLERANCE:
-        raise DataError(f"{path}: row {row['bench']} {row['id']}: the sides' means are not the columns' means")
+    if max(abs(means[0] - row.weak), abs(means[1] - row.strong)) > MEAN_TOLERANCE:
+        raise DataError(f"{path}: row {row.bench} {row.id}: the sides' means are not the columns' means")
     return *means, win_rate(weak, strong)
 
 

@@ -161,7 +161,9 @@ class Report(msgspec.Struct, frozen=True):
     """Figures of one router on a labelled set: all rows together, and each bench alone.
 
     `within`: the benches' APGRs averaged by their gaps. `mean`: averaged plainly, over benches with a gap of at least
-    CLEAR_GAP, as a smaller one makes an APGR of a few rows.
+    CLEAR_GAP, as a smaller one makes an APGR of a few rows. `over_length`: the pooled APGR less that of prompt length,
+    with its 95% interval over families of benches drawn anew: what other benchmarks may show. Over rows alone it would
+    be the interval of more rows of the same benches.
     """
 
     pooled: Figures
@@ -170,6 +172,7 @@ class Report(msgspec.Struct, frozen=True):
     within_apgr_by_length: float
     mean_apgr: float
     mean_apgr_by_length: float
+    over_length: tuple[float, float, float]
 
 
 def evaluate(
@@ -193,7 +196,29 @@ def evaluate(
 
     benches = {str(name): part(bench == name, None) for name in np.unique(bench)}
     every = list(benches.values())
-    return Report(part(np.ones(len(win), dtype=np.bool_), weight), benches, *mean_within(every), *mean_of(every))
+    pooled = part(np.ones(len(win), dtype=np.bool_), weight)
+    family = np.array([row.family for row in examples])
+    lead = over_length(score, strong - weak, length, weight, family, rng)
+    return Report(pooled, benches, *mean_within(every), *mean_of(every), lead)
+
+
+def over_length(  # what an APGR is of, and what is drawn
+    score: Floats, gap: Floats, length: Floats, weight: Floats, family: NDArray[np.str_], rng: np.random.Generator
+) -> tuple[float, float, float]:
+    """Return by how much APGR leads that of prompt length, and its 95% interval over families drawn anew.
+
+    NaN where the strong side gains nothing.
+    """
+    members = [np.flatnonzero(family == name) for name in np.unique(family)]
+
+    def lead(families: NDArray[np.int64]) -> float:
+        rows = np.concatenate([members[one] for one in families])
+        return apgr(score[rows], gap[rows], weight[rows]) - apgr(length[rows], gap[rows], weight[rows])
+
+    try:
+        return (lead(np.arange(len(members))), *bootstrap(lead, len(members), rng))
+    except NoGapError:
+        return float("nan"), float("nan"), float("nan")
 
 
 def pooled_gain(report: Report) -> Gain:

@@ -20,6 +20,7 @@ from router_models.sides import win_rate
 TOTAL_COST = "|total_cost"
 # RouteLLM counts 4 and 5 as good enough (arXiv 2406.18665): the strong side wins from 3 down.
 GOOD_MARK = 4
+EXPECTED_BATTLE = "expected `model_a`, `model_b`, and `winner_model_a`, `winner_model_b`, `winner_tie` of 0 and 1"
 
 Load = Callable[[Path, list[Row], Pair | None], list[Example]]
 
@@ -28,7 +29,7 @@ def load_judged(path: Path, rows: list[Row], _: Pair | None) -> list[Example]:
     """Read GPT-4's marks, 1 to 5, of Mixtral's answers. GPT-4's own answer counts as a 5, as RouteLLM counts it."""
     examples = []
     for number, row in enumerate(rows, start=1):
-        mark = row["mixtral_score"]
+        mark = row.get("mixtral_score")
         if not isinstance(mark, int | float) or not 1 <= mark <= 5 or not isinstance(row.get("prompt"), str):
             raise DataError(f"{place(path, number, row)}: expected a `prompt` and a `mixtral_score` from 1 to 5")
         source = row.get("source")
@@ -40,12 +41,15 @@ def load_judged(path: Path, rows: list[Row], _: Pair | None) -> list[Example]:
 
 def load_battles(path: Path, rows: list[Row], pair: Pair | None) -> list[Example]:
     """Read battles between two models: 1 for the preferred answer, a half each for a tie. Needs a pair."""
-    fighters = Counter(str(row[side]) for row in rows for side in ("model_a", "model_b"))
+    fighters = Counter(str(row.get(side)) for row in rows for side in ("model_a", "model_b"))
     if pair is None:
         raise DataError(f"{path}: battles of {len(fighters)} models: {ask_pair(fighters)}")
     examples = []
     for number, row in enumerate(rows, start=1):
-        side = {str(row["model_a"]): _marks(row, "a"), str(row["model_b"]): _marks(row, "b")}
+        try:
+            side = {str(row["model_a"]): _marks(row, "a"), str(row["model_b"]): _marks(row, "b")}
+        except (KeyError, ValueError, TypeError) as error:
+            raise DataError(f"{place(path, number, row)}: {EXPECTED_BATTLE}") from error
         weak = [mark for name, mark in side.items() if name in pair.weak]
         strong = [mark for name, mark in side.items() if name in pair.strong]
         if weak and strong:

@@ -7,6 +7,7 @@ fit nor strength has seen; where it is not, the router stays as it is. A rising 
 rank into the win rate.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -90,6 +91,20 @@ class Labelled(msgspec.Struct, frozen=True):
         return Labelled(
             self.score[rows], self.representation[rows], self.gap[rows], self.win[rows], self.measures
         )  # fmt: skip
+
+
+def merge_repeated(texts: Sequence[str], labels: Labelled) -> Labelled:
+    """Average the labels of equal texts, in the order of their first.
+
+    Rows of one prompt on both sides of a fold would show a residual what it is judged on: of 300 labels given four
+    times, held-out APGR came out 0.95, on other prompts 0.49.
+    """
+    place = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+    member = np.array([place[text] for text in texts])
+    count = np.bincount(member)
+    first = labels.rows(np.unique(member, return_index=True)[1])
+    gap, win = (np.bincount(member, weights=label) / count for label in (labels.gap, labels.win))
+    return Labelled(first.score, first.representation, gap, win, labels.measures)
 
 
 def logit(score: Floats) -> Floats:

@@ -10,6 +10,7 @@ from router_models.evaluate import Floats
 
 # What the configuration shows; two scores nearer than this are taken for one.
 DIGITS = 6
+Z95 = 1.96
 
 
 class BudgetError(Exception):
@@ -27,8 +28,14 @@ class Threshold(msgspec.Struct, frozen=True):
 
     @property
     def share_error(self) -> float:
-        """How far the share on new prompts of the same kind may be off: two standard errors."""
-        return 2 * math.sqrt(self.strong_share * (1 - self.strong_share) / self.prompts)
+        """How far the share on new prompts of the same kind may be off: the far end of Wilson's 95% interval.
+
+        Two standard errors would be nothing at all where none or all of the prompts are strong.
+        """
+        share, part = self.strong_share, Z95**2 / self.prompts
+        middle = (share + part / 2) / (1 + part)
+        reach = math.sqrt(part * (share * (1 - share) + part / 4)) / (1 + part)
+        return reach + abs(middle - share)
 
 
 def at(threshold: float, score: Floats, costs: Costs | None) -> Threshold:

@@ -101,7 +101,10 @@ FOLLOW_UP_WORDS: str = """yes yeah yep yup ok okay sure please go on ahead conti
     mach los gut genau warum und oui d'accord vas-y continue continuez stp s'il te plaît vous et pourquoi suite bien sûr
     sí si vale claro sigue continúa adelante por favor y qué sim continue prossiga isso e por quê pode да давай дальше
     продолжай продолжи пожалуйста ещё почему а хорошо हाँ हां जी जारी रखो रखें आगे और क्यों ठीक है कृपया करो
-    نعم استمر أكمل تابع حسنا لماذا و من فضلك"""
+    نعم استمر أكمل تابع حسنا لماذا و من فضلك shorter longer simpler briefer kürzer länger einfacher"""
+
+# A short turn that begins with one of these takes up what was said: "and in Python?", "what about negative numbers?".
+CONTINUATIONS: str = "and but or also und aber oder auch et mais ou y pero и но"
 
 UNSPACED_FOLLOW_UPS: str = """好 好的 是 是的 对 请 继续 请继续 好的继续 好的请继续 继续吧 为什么 然后呢 嗯 はい 続けて はい続けて 続けてください
     はい続けてください お願いします はいお願いします なぜ なぜですか それで 그래 네 계속 계속해줘 계속해주세요 네계속해주세요 왜 ใช่ ต่อ"""

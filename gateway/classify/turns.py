@@ -8,7 +8,7 @@ import math
 import re
 from typing import Final
 
-from gateway.classify.lexicon import FOLLOW_UP_WORDS, REFERENCES, UNSPACED_FOLLOW_UPS
+from gateway.classify.lexicon import CONTINUATIONS, FOLLOW_UP_WORDS, REFERENCES, UNSPACED_FOLLOW_UPS
 from gateway.schema.conversation import Conversation, Turn
 
 MAX_INHERITED_TURNS: Final = 4
@@ -21,6 +21,8 @@ _UNSPACED_PUNCTUATION: Final = str.maketrans("", "", "，。！？、．,.!?~～
 # Thanks end a task; "thanks, go on" does not.
 _THANKS: Final = frozenset({"thanks", "thank", "you"})
 _FOLLOW_UPS: Final = frozenset(FOLLOW_UP_WORDS.lower().split())
+_CONTINUATIONS: Final = frozenset(CONTINUATIONS.split())
+_ABOUT: Final = (["what", "about"], ["how", "about"])
 _REFERENCES: Final = frozenset(REFERENCES.lower().split())
 _UNSPACED_FOLLOW_UPS: Final = frozenset(UNSPACED_FOLLOW_UPS.split())
 
@@ -51,7 +53,7 @@ def context_load(conversation: Conversation) -> float:
 
 
 def is_follow_up(text: str) -> bool:
-    """Tell whether a user turn leans on the turns before it: a nod, or a short order about "it" or "step 2"."""
+    """Tell whether a user turn leans on the turns before it: a nod, a number, "and in Python?", an order about "it"."""
     if len(text) > FOLLOW_UP_MAX_CHARS:
         return False
     lowered = text.lower()
@@ -60,7 +62,10 @@ def is_follow_up(text: str) -> bool:
     words = [word for word in _PUNCTUATION.sub(" ", lowered).split() if any(map(str.isalnum, word))]
     if len(words) > FOLLOW_UP_MAX_WORDS or (words and _THANKS.issuperset(words)):
         return False
-    return _FOLLOW_UPS.issuperset(words) or not _REFERENCES.isdisjoint(words)
+    if _FOLLOW_UPS.issuperset(words) or not _REFERENCES.isdisjoint(words):
+        return True
+    # A number alone answers what was asked back.
+    return words[0] in _CONTINUATIONS or words[:2] in _ABOUT or (len(words) == 1 and words[0].isdecimal())
 
 
 def judged_texts(conversation: Conversation) -> tuple[str, ...]:

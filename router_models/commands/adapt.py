@@ -14,7 +14,7 @@ from router_models.commands.options import open_router, pair_options, parse_pair
 from router_models.data import DataError, load
 from router_models.export import ExportError, from_model
 from router_models.represent import deciding_text, represent
-from router_models.residual import Adaptation, FewLabelsError, Labelled
+from router_models.residual import Adaptation, FewLabelsError, Labelled, merge_repeated
 from router_models.residual import adapt as fit
 from router_models.residual_export import attach, verify
 
@@ -50,12 +50,15 @@ def adapt(  # noqa: PLR0913, PLR0917  # options, an argument each
         shipped = (base / MODEL_FILE).read_bytes()
         space, _ = from_model(shipped)
         judged = [deciding_text(opened, example.asked) for example in progress(examples, "labels")]
-        texts = [text for _, text in judged]
-        arrays = Labelled(
-            np.array([score for score, _ in judged]), represent(space, texts),
+        every = [text for _, text in judged]
+        texts = list(dict.fromkeys(every))
+        arrays = merge_repeated(every, Labelled(
+            np.array([score for score, _ in judged]), represent(space, every),
             np.array([example.gap for example in examples]), np.array([example.win for example in examples]),
             len(space.mean),
-        )  # fmt: skip
+        ))  # fmt: skip
+        if len(texts) < len(every):
+            say(f"{len(every)} labels of {len(texts)} prompts: those of the same text are averaged")
         say("fitting, five folds")
         found = fit(arrays, np.random.default_rng(seed))
         if found.residual is not None:

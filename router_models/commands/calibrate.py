@@ -27,6 +27,8 @@ from router_models.evaluate import Floats
 from router_models.thresholds import BudgetError, Threshold, at, for_budget, for_share
 
 MIN_PROMPTS = 20
+# A threshold that misses the share asked for by more than this is said to.
+MISSED_SHARE = 0.02
 
 
 class Percent(click.ParamType[float]):
@@ -47,13 +49,14 @@ class Percent(click.ParamType[float]):
 
 
 class Calibration(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What `--json` prints. `certified` is there for a bounded loss only."""
+    """What `--json` prints. `certified` is there for a bounded loss only, `asked_share` for a share."""
 
     router: str
     rule: str
     chosen: Threshold
     share_error: float
     certified: bounds.Certified | None = None
+    asked_share: float | None = None
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -113,7 +116,8 @@ def calibrate(  # noqa: PLR0913, PLR0917  # options, an argument each
             found = _bounded(router, labelled, examples, sample, (max_quality_loss, confidence, seed))
         elif strong_share is not None:
             chosen = for_share(sample.score, strong_share, sample.costs)
-            found = Calibration(router, f"strong share {strong_share:.4g}", chosen, chosen.share_error)
+            rule = f"strong share {strong_share:.4g}"
+            found = Calibration(router, rule, chosen, chosen.share_error, asked_share=strong_share)
         else:
             found = _within_budget(router, sample, budget_usd, budget_share)
     click.echo(msgspec.json.format(msgspec.json.encode(found)).decode() if as_json else _yaml(found, route))
@@ -178,12 +182,15 @@ def _yaml(found: Calibration, route: str) -> str:
         lines.append(f"# {chosen.usd_per_1000:.4g} USD for 1,000 requests, {of_all}")
     if found.certified is not None:
         sure = found.certified
-        more = f"more labels might allow up to threshold {sure.hopeful:g} ({sure.hopeful_weak_share:.0%} weak)"
-        lines.append(f"# observed loss {sure.observed_loss:.2%} on {sure.labels} labels; {more}")
+        more = f"; more labels might allow up to threshold {sure.hopeful:g} ({sure.hopeful_weak_share:.0%} weak)"
+        more = more if sure.hopeful > sure.threshold else ""
+        lines.append(f"# observed loss {sure.observed_loss:.2%} on {sure.labels} labels{more}")
         lines.append("# holds for prompts drawn as the labelled ones were, none of them trained on")
-    elif found.rule.startswith("strong share"):
-        lines.append(
-            f"# fixed thresholds don't travel: `strong_share: {chosen.strong_share:.2g}` instead holds it live"
-        )
+    elif found.asked_share is not None:
+        if abs(chosen.strong_share - found.asked_share) > MISSED_SHARE:
+            lines.append(
+                f"# {found.asked_share:.1%} can't be reached: too many prompts have the same score, and go together"
+            )
+        lines.append(f"# fixed thresholds don't travel: `strong_share: {found.asked_share:.4g}` instead holds it live")
     policy = f"{{kind: complexity, threshold: {chosen.threshold:g}, router: {found.router}}}"
     return "\n".join([*lines, "routes:", f"  {route}:", f"    policy: {policy}"])

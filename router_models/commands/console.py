@@ -32,6 +32,13 @@ def refusing(*errors: type[Exception]) -> Iterator[None]:
         raise Refusal(str(error)) from error
 
 
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that can't be written to before minutes are spent on what goes there."""
+    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise Refusal(f"--out {folder}: {nearest} can't be written to")
+
+
 def progress(rows: Iterable[T], label: str, length: int | None = None) -> Iterator[T]:
     """Yield the rows behind a progress bar on standard error, which a pipe or a file never sees."""
     with click.progressbar(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from router_models.commands.console import refusing, say
+from router_models.commands.console import check_writable, refusing, say
 from router_models.data import DataError
 from router_models.evaluate import NoGapError
 from router_models.export import ExportError
@@ -28,6 +28,7 @@ def train(data: Path, out: Path, encoder: Path | None, seed: int) -> None:
     A .jsonl file holds one {"prompt", "weak", "strong", "bench"} a line: mean scores, 0 to 1, of your weak and strong
     models. Ctrl-C leaves what is in the folder as it was.
     """
-    with refusing(DataError, NoGapError, ExportError):
+    check_writable(out)
+    with refusing(DataError, NoGapError, ExportError, OSError):
         train_router(data, out, seed, say, words=encoder)
     say(f"written: {out}")

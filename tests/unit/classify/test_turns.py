@@ -41,7 +41,18 @@ def test_short_orders_about_what_was_said_are_follow_ups(text):
 
 @pytest.mark.parametrize(
     "text",
+    ["and in Python?", "What about negative numbers?", "how about Rust", "shorter, please", "2", "1.", "und auf Deutsch?",
+     "et en français ?"],
+)  # fmt: skip
+def test_what_takes_up_what_was_said_is_a_follow_up(text):
+    assert is_follow_up(text)
+
+
+@pytest.mark.parametrize(
+    "text",
     [
+        "12 + 30",
+        "Which about-face did he mean?",
         "why is the sky blue?",
         "continue " * 9,
         "go on " * 5,

@@ -22,7 +22,9 @@ def write(path, count, teach):
     rng, lines = random.Random(3), []
     for number in range(count):
         has_digits = rng.random() < 0.5
-        tail = f" {number} {number * 3}" if has_digits else " of the old town"
+        # No text twice: letters tell the towns apart where digits may not.
+        town = "".join("abcdefghij"[int(digit)] for digit in str(number))
+        tail = f" {number} {number * 3}" if has_digits else f" of the old town {town}"
         prompt = rng.choice(["Tell me the story", "Which is the name", "What is the number"]) + tail + "?"
         weak = float(rng.random() < (0.1 if teach(has_digits) else 0.9))
         lines.append({"prompt": prompt, "weak": weak, "strong": 1.0})
@@ -136,3 +138,21 @@ def test_a_conversation_is_read_by_the_text_that_decides():
     score, text = deciding_text(router, talk)
     assert text == plan
     assert score == router.judge(ask(plan)).score
+
+
+def test_a_label_given_four_times_teaches_no_more_than_once(tmp_path):
+    coin = random.Random(9)
+    once = write(tmp_path / "once.jsonl", 150, lambda _: coin.random() < 0.5)
+    often = tmp_path / "often.jsonl"
+    often.write_text("\n".join([once.read_text()] * 4))
+    told = [json.loads(run("--labels", path, "--out", tmp_path / "mine", "--json").stdout) for path in (once, often)]
+    assert told[0] == told[1]
+    assert "600 labels of 150 prompts" in run("--labels", often, "--out", tmp_path / "mine").stderr
+
+
+def test_one_prompt_asked_often_is_one_label(tmp_path):
+    path = tmp_path / "same.jsonl"
+    path.write_text("\n".join(json.dumps({"prompt": "hello", "weak": row % 2, "strong": 1}) for row in range(200)))
+    found = run("--labels", path, "--out", tmp_path / "mine")
+    assert found.exit_code == 2
+    assert "a residual needs 100" in found.stderr

@@ -117,3 +117,24 @@ def test_prompts_are_needed_and_enough_of_them(tmp_path, labels):
         assert (
             "expected a loss" in run("--data", labels, "--max-quality-loss", wrong[0], "--confidence", wrong[1]).stderr
         )
+
+
+def test_a_share_that_equal_scores_forbid_is_said_to_be_missed(tmp_path):
+    path = tmp_path / "same.jsonl"
+    path.write_text("\n".join([json.dumps({"prompt": "hello"})] * 200))
+    told = run("--traffic", path, "--strong-share", "30%").stdout
+    assert "30.0% can't be reached" in told
+    assert "`strong_share: 0.3` instead" in told
+
+
+def test_nothing_seen_is_not_nothing_to_come(traffic):
+    told = json.loads(run("--traffic", traffic, "--strong-share", "0", "--json").stdout)
+    assert told["share_error"] == pytest.approx(1.96**2 / (300 + 1.96**2))
+
+
+def test_a_highest_threshold_hopes_for_no_higher_one(tmp_path):
+    path = tmp_path / "alike.jsonl"
+    path.write_text("\n".join(json.dumps({"prompt": f"Say {row}", "weak": 1, "strong": 1}) for row in range(300)))
+    told = run("--data", path, "--max-quality-loss", "2%").stdout
+    assert "threshold: 1" in told
+    assert "more labels" not in told

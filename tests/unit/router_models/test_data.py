@@ -90,3 +90,13 @@ def test_benches_of_one_benchmark_are_one_family():
     assert family("llmrouter/math", "llmrouter") == family("zeroeval/math-l5", "zeroeval")
     assert family("mmlu_pro/math", "mmlu_pro") == family("mmlu_pro/physics", "mmlu_pro")
     assert family("llmrouter/mbpp", "llmrouter") != family("llmrouter/gpqa", "llmrouter")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [({"prompt": None}, "prompt"), ({"scores": None}, "scores"), ({"scores": '{"llama":'}, "truncated"),
+     ({"scores": '{"llama": 7}'}, "<= 1"), ({"weak": None}, "weak"), ({"scores": '{"bard": 1}'}, "sides.py")],
+)  # fmt: skip
+def test_a_faulty_row_of_the_pool_is_named(tmp_path, change, told):
+    with pytest.raises(DataError, match=told):
+        load(pool(tmp_path, row(**change)))

@@ -9,6 +9,7 @@ from router_models.evaluate import (
     cpt,
     evaluate,
     measure,
+    over_length,
     pgr_curve,
     pooled_gain,
     threshold_for_share,
@@ -127,3 +128,17 @@ def test_nothing_to_route_for_is_said():
 def test_a_threshold_for_a_share_sends_that_share():
     score = np.linspace(0, 1, 1001)
     assert np.mean(score >= threshold_for_share(score, 0.3)) == pytest.approx(0.3, abs=0.002)
+
+
+def test_the_lead_over_length_is_as_unsure_as_families_differ():
+    rng = np.random.default_rng(0)
+    length, gap = rng.random(400), np.tile([0.0, 1.0], 200)
+    family = np.repeat(["a", "b", "c", "d"], 100)
+    # It orders two families perfectly and two the wrong way round: the mean is clear over rows, not over families.
+    score = np.where(np.isin(family, ["a", "b"]), gap, -gap) + np.where(gap > 0, 0.2, 0.0)
+    value, low, high = over_length(score, gap, length, np.ones(400), family, np.random.default_rng(1))
+    assert low < value < high
+    assert high - low > 0.4
+    alike = over_length(gap, gap, length, np.ones(400), family, np.random.default_rng(1))
+    assert alike[2] - alike[1] < 0.15
+    assert np.isnan(over_length(score, -gap, length, np.ones(400), family, np.random.default_rng(1))).all()

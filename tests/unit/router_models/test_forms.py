@@ -296,3 +296,13 @@ def test_a_row_of_token_ids_is_left_out_and_tools_count(tmp_path):
     assert found.asked.tool_count == 1
     assert load_prompts(path)[0] == found.asked
     assert len(load_prompts(path)) == 21
+
+
+@pytest.mark.parametrize(
+    ("sound", "faulty"),
+    [(JUDGED[0], {"prompt": "no mark"}), (BATTLES[0], {"model_a": "small", "prompt": "x"}),
+     (BATTLES[0], BATTLES[1] | {"winner_tie": 0, "winner_model_a": "yes"})],
+)  # fmt: skip
+def test_a_row_that_lacks_what_the_first_has_is_named(tmp_path, sound, faulty):
+    with pytest.raises(DataError, match=r":2: expected"):
+        load(as_jsonl(tmp_path / "rows.jsonl", [sound, faulty]), PAIR)

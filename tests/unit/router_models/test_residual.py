@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from router_models.evaluate import apgr
-from router_models.residual import FewLabelsError, Labelled, adapt, learning_curve, logit, rank_held_out
+from router_models.residual import (
+    FewLabelsError,
+    Labelled,
+    adapt,
+    learning_curve,
+    logit,
+    merge_repeated,
+    rank_held_out,
+)
 
 COLUMNS = 20
 
@@ -114,3 +122,13 @@ def test_the_same_seed_gives_the_same_residual():
 def test_logits_stay_finite():
     assert np.isfinite(logit(np.array([0.0, 1.0]))).all()
     assert logit(np.array([0.5]))[0] == 0.0
+
+
+def test_labels_of_equal_texts_are_averaged_in_the_order_of_their_first():
+    labels = Labelled(
+        np.array([0.2, 0.6, 0.2]), np.array([[1.0], [2.0], [1.0]]), np.array([1.0, 0.5, 0.0]), np.array([1, 0, 0]), 1
+    )  # fmt: skip
+    merged = merge_repeated(["b", "a", "b"], labels)
+    assert merged.score.tolist() == [0.2, 0.6]
+    assert merged.representation.tolist() == [[1.0], [2.0]]
+    assert (merged.gap.tolist(), merged.win.tolist()) == ([0.5, 0.5], [0.5, 0.0])

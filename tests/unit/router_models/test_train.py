@@ -85,6 +85,9 @@ def test_the_card_holds_the_figures(trained, manifest):
     assert "| own | 120 |" in card
     assert f"{manifest['figures']['domain_accuracy']:.1%} of measured prompts with a subject named right" in card
     assert "Domains without measured prompts: biology, business" in card
+    lead = manifest["figures"]["over_length"]
+    assert lead["low"] <= lead["apgr"] <= lead["high"]
+    assert f"leads that of prompt length by {lead['apgr']:+.3f}, 95% [{lead['low']:+.3f}" in card
 
 
 def test_the_same_seed_gives_the_same_bytes(trained, train_small, tmp_path):
@@ -299,6 +302,26 @@ def test_a_missing_file_is_a_message_not_a_traceback(tmp_path):
     assert found.exit_code == 2
     assert "no such file" in found.stderr
     assert not (tmp_path / "o").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(write_own, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr("router_models.commands.train.train_router", refuse)
+    data = write_own(tmp_path / "own.jsonl")
+    found = CliRunner().invoke(command, ["--data", str(data), "--out", str(tmp_path / "file" / "mine")])
+    assert found.exit_code == 2
+    assert "file can't be written to" in found.stderr
+
+
+def test_what_the_disk_refuses_is_a_message_not_a_traceback(write_own, tmp_path, monkeypatch):
+    monkeypatch.setattr("router_models.commands.train.train_router", fill_the_disk)
+    data = write_own(tmp_path / "own.jsonl")
+    found = CliRunner().invoke(command, ["--data", str(data), "--out", str(tmp_path / "mine")])
+    assert (found.exit_code, found.stderr) == (2, "[Errno 28] No space left on device\n")
+
+
+def fill_the_disk(*_, **__):
+    raise OSError(28, "No space left on device")
 
 
 def test_an_encoder_that_is_none_is_a_message_not_a_traceback(trained, tmp_path):
