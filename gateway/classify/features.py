@@ -50,6 +50,7 @@ _CLASS_MATRIX: Final = _class_matrix()
 # One pass turns punctuation into spaces; `+`, `-`, `'` and `#` stay so that c++, lock-free and c# are words.
 _WORD_KEEP: Final = b"abcdefghijklmnopqrstuvwxyz0123456789+-'#" + bytes(range(0x80, 0x100))
 _TO_WORDS: Final = bytes(b if b in _WORD_KEEP else 0x20 for b in range(256))
+_TO_DIGITS: Final = bytes(b if 0x30 <= b <= 0x39 else 0x20 for b in range(256))
 _TO_LETTERS: Final = bytes(b if 0x61 <= b <= 0x7A else 0x20 for b in range(256))
 
 _TOPIC_NAMES: Final = tuple(TOPICS)
@@ -125,11 +126,6 @@ def _count_topics(words: frozenset[bytes], data: bytes, unspaced: float) -> list
     return counts
 
 
-def _count_numbers(octets: NDArray[np.uint8]) -> int:
-    is_digit = (octets - np.uint8(48)) < 10
-    return int(np.count_nonzero(is_digit[1:] > is_digit[:-1])) + int(is_digit[:1].any())
-
-
 def measure_text(text: str) -> TextMeasures:
     """Measure one text; finite for every str: lone surrogates, NULs and the empty text included.
 
@@ -151,7 +147,8 @@ def measure_text(text: str) -> TextMeasures:
     word_count = len(words) + 0.6 * cjk
     values = [
         kept * (len(text) / max(len(cut), 1)), len(_LINE_ENDS.findall(stem)) + 1,
-        _count_numbers(octets), len(_BULLET.findall(stem)), digits, operators, braces, backslashes, dollars,
+        len(stem.translate(_TO_DIGITS).split()), len(_BULLET.findall(stem)),
+        digits, operators, braces, backslashes, dollars,
         *_count_topics(distinct, stem, cjk + scripts),
         min(kept / (word_count + 1.0), 12.0), len(distinct) / (len(words) + 1.0),
         digits / kept, operators / kept, (backslashes + dollars) / kept, (cjk + scripts) / kept,
