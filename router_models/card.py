@@ -99,7 +99,7 @@ Candidates, by the mean of three APGRs (pooled, within benches, plainly averaged
   benches drawn anew: on benchmarks of another kind it {"leads too" if lead_low > 0 else "may not lead"}. The table's
   intervals are over rows of these same benches, and narrower.
 - Longer reads as harder: friendly padding, pasted text and gadgets raise scores (`postern evaluate --robustness`;
-  figures in router_models/README.md). Orders to the router are known by English wordings alone.
+  figures in router_models/README.md). Orders to the router are known by wordings in ten languages.
 - Features and model were chosen on the same held-out benches, so the figures are a little too good. The words, scales
   and directions of the word table were taken from the texts of all prompts, held-out ones too, without their labels.
 - The rows named `gsm8k` and `mmlu` are LLMRouter's tasks; by the account of the pool's publisher they share no question

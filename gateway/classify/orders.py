@@ -19,6 +19,8 @@ _HINTS: Final = (
     b"classif",
     b"complexity",
     b"gpt-4",
+    b"claude",
+    *(word.encode() for word in ("modèle", "модел", "模型", "路由", "モデル", "모델")),
 )
 # A sentence, or a line, with what ends it; the point of "0.9" ends none.
 _SENTENCE: Final = re.compile(rb"(?:[^.!?\n]+|\.(?=\S))+[.!?\n]*|[.!?\n]+")
@@ -35,7 +37,31 @@ _TARGET: Final = re.compile(
     rb"|\b(?:score|threshold|tier|difficulty|complexity|win rate|model)\b\W{0,4}(?:is|of|to|as|at|be)?\W{0,3}"
     rb"(?:\d|high|low|max|min|hard|easy|strong|weak|simple|complex|trivial|extreme)"
     rb"|\bclassifier\b.{0,40}\b(?:hard|easy|complex|simple|strong|weak)\b"
+    rb"|\brouter\b.{0,60}\b(?:strong|weak)\b"
+    rb"|\b(?:use|send|route|forward)\b.{0,60}\bclaude\b"
     rb"|\bgpt-4|x-postern-"
+)
+
+
+def _any_of(words: str) -> re.Pattern[bytes]:
+    """Look for the beginnings of words; scripts without spaces have none."""
+    return re.compile("|".join(rf"\b{word}" if word.isascii() else word for word in words.split()).encode())
+
+
+# The same in other languages: a word for the model or the router, one for how good it is, one for sending or using.
+_ELSEWHERE: Final = tuple(
+    map(
+        _any_of,
+        (
+            "model modèle модел маршрутизатор 模型 路由器 モデル 모델",
+            """fuerte potente mejor barato débil caro fort puissant meilleur faible cher stark stärk best groß größ
+            schwach billig forte melhor fraco migliore debole сильн лучш слаб мощн дешев 强 最好 大模型
+            弱 便宜 強 最高 최고 강한 강력 약한 저렴""",
+            """envía envia enviar usa utiliza dirige enruta elige envoie envoyez utilise dirigez choisis sende schick
+            nutze verwende benutze leite nimm envie encaminhe roteie invia inoltra instrada отправь используй направь
+            маршрут 路由 发送 使用 请用 交给 选择 送っ 送信 使っ ルーティング 보내 사용 라우팅""",
+        ),
+    )
 )
 
 
@@ -52,4 +78,6 @@ def without_orders(text: bytes) -> bytes:
 
 
 def _is_order(sentence: bytes) -> bool:
-    return _TARGET.search(sentence) is not None and _VERB.search(sentence) is not None
+    if _TARGET.search(sentence) is not None and _VERB.search(sentence) is not None:
+        return True
+    return all(part.search(sentence) is not None for part in _ELSEWHERE)
