@@ -129,11 +129,11 @@ class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     threshold: Annotated[
         Share,
         Meta(
-            description="Win rate from which the strongest model serves, 0 to 1. Default 0.28: with the router that "
-            "ships, of short everyday requests 0.4 to 3 % go to the strong side, of exams half; nothing at 0.5. "
+            description="Win rate from which the strongest model serves, 0 to 1. Default 0.3: with the router that "
+            "ships, of the demo's prompts all hard ones and a fifth of the easy are strong; nothing at 0.5. "
             "Fixed thresholds don't travel: `postern calibrate`, or strong_share."
         ),
-    ] = 0.28
+    ] = 0.3
     router: Annotated[str, Meta(description="The router model that scores prompts. Default: the one that ships.")] = (
         "default"
     )
@@ -188,9 +188,7 @@ class RouteSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A ladder of models, weakest first, and what to try when the chosen one fails."""
 
     models: Annotated[tuple[str, ...], Meta(description="Names from `models`, weakest first; at least one.")]
-    policy: Annotated[PolicySettings, Meta(description="How to choose. Default: complexity at 0.28.")] = (
-        PolicySettings()
-    )
+    policy: Annotated[PolicySettings, Meta(description="How to choose. Default: complexity at 0.3.")] = PolicySettings()
     fallback: Annotated[
         tuple[str, ...],
         Meta(description="What to try, in order, when the chosen model fails. Default none: the error is told."),
