@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from gateway.classify.features import measure_text
-from gateway.classify.onnx import FEATURES, FIGURES, JUDGEMENT, VOCABULARY, WEIGHTS, WORDS, word_feed
+from gateway.classify.onnx import FEATURES, FIGURES, JUDGEMENT, VOCABULARY, WEIGHTS, WORDS, feed_of
 from gateway.core.judgement import DOMAINS
 from router_models.encoder import Floats32
 from router_models.heads import FRONTIER, WEAK, DomainHead, Floats, Linear, tell_domains
+from router_models.odds import sigmoid
 from router_models.space import CLIP, Space
 
 OPSET = 17
@@ -48,13 +49,9 @@ class Heads(msgspec.Struct, frozen=True):
         """Return the judgement rows (N, FIGURES + domains), as the graph gives them."""
         read = space.read(texts)
         score, chance_logits, log_tokens = np.split(self.figures.apply(space.represent(read)), [1, 1 + CHANCES], axis=1)
-        chances = _sigmoid(chance_logits)
-        score = _sigmoid(score + self.chances * (chances[:, FRONTIER:] - chances[:, WEAK : WEAK + 1]))
+        chances = sigmoid(chance_logits)
+        score = sigmoid(score + self.chances * (chances[:, FRONTIER:] - chances[:, WEAK : WEAK + 1]))
         return np.hstack([score, chances, log_tokens, tell_domains(self.domain, read.whole, read.votes)])
-
-
-def _sigmoid(logits: Floats) -> Floats:
-    return np.asarray(1.0 / (1.0 + np.exp(-logits)))
 
 
 def to_model(space: Space, heads: Heads) -> onnx.ModelProto:
@@ -180,9 +177,4 @@ def run_texts(model: bytes, texts: list[str]) -> Floats:
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     words = session.get_modelmeta().custom_metadata_map[VOCABULARY].split()
     vocabulary = {word.encode(): row for row, word in enumerate(words)}
-    return np.stack([session.run([JUDGEMENT], _feed(text, vocabulary))[0][0] for text in texts])
-
-
-def _feed(text: str, vocabulary: dict[bytes, int]) -> dict[str, NDArray[Any]]:
-    measures = measure_text(text)
-    return {FEATURES: measures.features[np.newaxis], **word_feed(measures, vocabulary)}
+    return np.stack([session.run([JUDGEMENT], feed_of(measure_text(text), vocabulary))[0][0] for text in texts])

@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from gateway.classify.features import FEATURE_NAMES
 from gateway.core.judgement import DOMAINS
 from router_models.encoder import Floats32
+from router_models.odds import sigmoid
 from router_models.space import to_int8
 
 Floats = NDArray[np.float64]
@@ -119,7 +120,7 @@ def fit_chances(read: Floats32, weak: Floats, strong: Floats, weight: Floats) ->
 
 def tell_chances(head: Linear, read: Floats32) -> Floats:
     """Return the chances (N, 3)."""
-    return np.asarray(1.0 / (1.0 + np.exp(-head.apply(read))))
+    return sigmoid(head.apply(read))
 
 
 def _fit_soft(read: Floats32, label: Floats, weight: Floats, inverse_strength: float) -> Linear:

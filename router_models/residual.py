@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize  # type: ignore[import-untyped]  # no stubs; it comes with scikit-learn
 
 from router_models.evaluate import MIN_GAP, Floats, NoGapError, apgr
+from router_models.odds import logit, sigmoid
 
 MIN_LABELS: Final = 100
 FOLDS: Final = 5
@@ -26,7 +27,6 @@ SHARES: Final = (0.25, 0.5, 1.0, 2.0)
 # The residual must be better in this share of bootstrap draws over held-out labels, or the router stays as it is.
 SURE: Final = 0.8
 ROUNDS: Final = 400
-SURE_SCORE: Final = 1e-6
 
 Rows = NDArray[np.int64]
 
@@ -46,7 +46,7 @@ class Residual(msgspec.Struct, frozen=True):
 
     def apply(self, score: Floats, representation: Floats) -> Floats:
         """Return the adapted scores."""
-        return _sigmoid(self.offset + self.slope * logit(score) + self.push(representation))
+        return sigmoid(self.offset + self.slope * logit(score) + self.push(representation))
 
     def push(self, representation: Floats) -> Floats:
         """Return what the representation adds to the logit."""
@@ -105,16 +105,6 @@ def merge_repeated(texts: Sequence[str], labels: Labelled) -> Labelled:
     first = labels.rows(np.unique(member, return_index=True)[1])
     gap, win = (np.bincount(member, weights=label) / count for label in (labels.gap, labels.win))
     return Labelled(first.score, first.representation, gap, win, labels.measures)
-
-
-def logit(score: Floats) -> Floats:
-    """Return the logit of a score, kept finite."""
-    inside = np.clip(score, SURE_SCORE, 1 - SURE_SCORE)
-    return np.asarray(np.log(inside) - np.log1p(-inside))
-
-
-def _sigmoid(value: Floats) -> Floats:
-    return np.asarray(1.0 / (1.0 + np.exp(-value)))
 
 
 def adapt(labels: Labelled, rng: np.random.Generator) -> Adaptation:

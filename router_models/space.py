@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse  # type: ignore[import-untyped]  # no stubs; it comes with scikit-learn
 
 from gateway.classify.features import measure_text
-from gateway.classify.onnx import WEIGHTS, WORDS, signals_of, word_feed
+from gateway.classify.onnx import FEATURES, WEIGHTS, WORDS, feed_of, signals_of
 from router_models.distill import WordTable
 from router_models.encoder import Floats32
 
@@ -68,10 +68,10 @@ class Space(msgspec.Struct, frozen=True):
         """Measure texts and add up the vectors of their words."""
         vocabulary = {word.encode(): row for row, word in enumerate(self.words)}
         measured = [measure_text(text) for text in texts]
-        feeds = [word_feed(measures, vocabulary) for measures in measured]
+        feeds = [feed_of(measures, vocabulary) for measures in measured]
         stem, votes = (self._spread_out([(feed[WORDS], feed[WEIGHTS][part]) for feed in feeds]) for part in (0, 1))
         signals = [signals_of(one, len(feed[WORDS])) for one, feed in zip(measured, feeds, strict=True)]
-        features = np.stack([measures.features for measures in measured])
+        features = np.concatenate([feed[FEATURES] for feed in feeds])
         return Texts(features, self._vectors(stem), self._vectors(votes), votes, np.array(signals))
 
     def represent(self, texts: Texts) -> Floats32:

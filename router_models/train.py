@@ -36,6 +36,7 @@ from router_models.heads import (
     tell_chances,
     tell_domains,
 )
+from router_models.odds import sigmoid
 from router_models.space import Space, Texts, fit_space
 
 Progress = Callable[[str], None]
@@ -124,7 +125,7 @@ def chance_held_out(rank: Floats, rows: Rows) -> Floats:
     for name in np.unique(rows.group):
         held = rows.group == name
         slope, offset = fit_curve(rank[~held], rows.win[~held], rows.weight[~held])
-        chance[held] = 1.0 / (1.0 + np.exp(-(slope * rank[held] + offset)))
+        chance[held] = sigmoid(slope * rank[held] + offset)
     return chance
 
 
@@ -159,7 +160,8 @@ def train(
     if not isinstance(table, WordTable):
         table = _distil([*texts, *(prompt for prompt, _ in subjects)], table, progress)
     space = fit_space(table, texts)
-    read = space.ranked(space.represent(space.read(texts)))
+    measured_texts = space.read(texts)
+    read = space.ranked(space.represent(measured_texts))
     rows = gather(measured, written, read)
 
     progress(f"holding out {len(np.unique(rows.group))} groups of benches and kinds, one after the other")
@@ -184,7 +186,7 @@ def train(
         by_bench=report_ranks(single, hold_out(single, recipe)[chosen], seed),
         bare=report_ranks(bare, hold_out(bare, recipe)[chosen], seed),
         recipes={name: merit(told) for name, told in reports.items()},
-        domain_accuracy=accuracy, judged=_judge(model, space, texts), held_out=chance_held_out(rank, rows),
+        domain_accuracy=accuracy, judged=_judge(model, texts, measured_texts), held_out=chance_held_out(rank, rows),
         curves=_curves(rows, rank), words=len(space.words),
     )  # fmt: skip
     manifest = build_manifest(out.name, model, fit)
@@ -256,13 +258,12 @@ def _domain_accuracy(texts: Texts, names: list[str], is_measured: NDArray[np.boo
     return right / int(is_measured.sum())
 
 
-def _judge(model: bytes, space: Space, texts: list[str]) -> Judged:
+def _judge(model: bytes, texts: list[str], read: Texts) -> Judged:
     """Judge the training prompts for the reference that drift is told from.
 
     By the graph itself: prompts of one form share a score, on which a bin then ends, to the last bit.
     """
-    signals = space.read(texts).signals
-    return Judged(export.run_texts(model, texts)[:, 0], dict(zip(SIGNALS, signals.T, strict=True)))
+    return Judged(export.run_texts(model, texts)[:, 0], dict(zip(SIGNALS, read.signals.T, strict=True)))
 
 
 def _curves(rows: Rows, rank: Floats) -> dict[str, list[float]]:

@@ -176,8 +176,7 @@ class OnnxClassifier:
 
     def _judge_text(self, text: str) -> TextJudgement:
         measures = measure_text(text)
-        feed = word_feed(measures, self._vocabulary)
-        feed[FEATURES] = measures.features[np.newaxis]
+        feed = feed_of(measures, self._vocabulary)
         figures: list[float] = self._run(OUTPUTS, feed)[0][0].tolist()
         return TextJudgement(figures, signals_of(measures, len(feed[WORDS])))
 
@@ -203,8 +202,8 @@ def _shift(chance: float, log_odds: float) -> float:
     return odds / (1.0 + odds) if odds < math.inf else 1.0
 
 
-def word_feed(measures: TextMeasures, vocabulary: Mapping[bytes, int]) -> dict[str, NDArray[np.generic]]:
-    """Return the graph's `words` and `weights` of a text."""
+def feed_of(measures: TextMeasures, vocabulary: Mapping[bytes, int]) -> dict[str, NDArray[np.generic]]:
+    """Return the graph's inputs for a text."""
     row_of = vocabulary.get
     rows = [row for word in measures.words[: measures.stem_words] if (row := row_of(word)) is not None]
     in_stem = len(rows)
@@ -212,7 +211,7 @@ def word_feed(measures: TextMeasures, vocabulary: Mapping[bytes, int]) -> dict[s
     weights = np.zeros((2, len(rows)), dtype=np.float32)
     weights[0, :in_stem] = max(in_stem, 1) ** -0.5
     weights[1] = max(len(rows), 1) ** -0.5
-    return {WORDS: np.array(rows, dtype=np.int64), WEIGHTS: weights}
+    return {FEATURES: measures.features[np.newaxis], WORDS: np.array(rows, dtype=np.int64), WEIGHTS: weights}
 
 
 def signals_of(measures: TextMeasures, known_words: int) -> tuple[float, ...]:

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from router_models.evaluate import apgr
+from router_models.odds import logit
 from router_models.residual import (
     FewLabelsError,
     Labelled,
     adapt,
     learning_curve,
-    logit,
     merge_repeated,
     rank_held_out,
 )
