@@ -1,4 +1,4 @@
-"""The upstream seam: one method. Tests inject here; every kind of backend implements it."""
+"""The upstream seam. Tests inject here; every kind of backend implements it."""
 
 from typing import Protocol
 
@@ -16,6 +16,32 @@ class Call(msgspec.Struct, frozen=True):
     deadline_s: float
 
 
+class Health(msgspec.Struct, frozen=True):
+    """How a replica said that it is. None where it does not tell.
+
+    `waiting` and `running` count requests, ours and others'; `kv_cache_usage` is a share, 0 to 1.
+    """
+
+    is_ready: bool = True
+    waiting: int | None = None
+    running: int | None = None
+    kv_cache_usage: float | None = None
+    problem: str | None = None
+
+
+class BackendLoadError(Exception):
+    """A model can't be served as it is configured: a file that can't be used, or a missing extra.
+
+    `key` is the setting at fault, below the model's own entry.
+    """
+
+    def __init__(self, key: str, problem: str, remedy: str) -> None:
+        super().__init__(f"{key}: {problem}; {remedy}")
+        self.key = key
+        self.problem = problem
+        self.remedy = remedy
+
+
 class Backend(Protocol):
     """A replica of a model."""
 
@@ -27,6 +53,13 @@ class Backend(Protocol):
         A streamed reply's blocks hold whole events only and end with `[DONE]`; whatever breaks off raises. Raises
         `UpstreamError` when it failed before the first byte, `UpstreamRejectionError` when the request is at fault.
         Cancelling stops the work upstream.
+        """
+        ...
+
+    async def look(self) -> Health | None:
+        """Ask the replica how it is; None where there is nobody to ask. Never raises but for a cancellation.
+
+        Asked every `watch.interval_s`, from the moment the replica is first served from.
         """
         ...
 

@@ -18,11 +18,12 @@ class HttpError(Exception):
 
 
 class HttpRequest(msgspec.Struct, frozen=True):
-    """A POST with a body."""
+    """One request; a POST with a body unless told otherwise."""
 
     url: str
     headers: dict[str, str]
-    body: bytes
+    body: bytes = b""
+    method: str = "POST"
 
 
 @dataclass(slots=True)
@@ -66,7 +67,7 @@ class Httpx2Client:
         """Send, and return once the response's headers are there."""
         try:
             response = await self._client.send(
-                self._client.build_request("POST", request.url, headers=request.headers, content=request.body),
+                self._client.build_request(request.method, request.url, headers=request.headers, content=request.body),
                 stream=True,
             )
         except UnicodeError:

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import msgspec
 
-from gateway.backends.backend import Call
+from gateway.backends.backend import Call, Health
 from gateway.backends.events import up_to_first_data, whole_events
 from gateway.backends.http import HttpClient, HttpError, HttpRequest, HttpResponse
 from gateway.core.errors import (
@@ -73,6 +73,10 @@ class OpenAIBackend:
         """Return how long to wait for the first block. An answer that is not streamed comes all at once, at its end."""
         left_s = call.deadline_s - asyncio.get_running_loop().time()
         return min(self._settings.timeouts.first_byte_s, left_s) if call.request.is_streaming else left_s
+
+    async def look(self) -> Health | None:
+        """Nobody is asked."""
+        return None
 
     async def close(self) -> None:
         """Close the connection pool."""

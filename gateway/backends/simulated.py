@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
-from gateway.backends.backend import Call
+from gateway.backends.backend import Call, Health
 from gateway.core.errors import UpstreamTimeoutError
 from gateway.core.reply import Reply, nothing_to_close, once
 from gateway.core.tokens import estimate_tokens
@@ -53,6 +53,10 @@ class SimulatedBackend:
             return self._reply(call, self._stream(call, words))
         await self._pause(call, self._gap_s * len(words))
         return self._reply(call, once(msgspec.json.encode(self._body(call, words))))
+
+    async def look(self) -> Health | None:
+        """Nobody is asked."""
+        return None
 
     async def close(self) -> None:
         """Nothing is open."""

@@ -22,6 +22,8 @@ PosternError
 │   ├── UpstreamUnavailableError   502  upstream_unavailable: no connection
 │   ├── UpstreamFailureError       502  upstream_error: 5xx, or an answer that is none
 │   ├── UpstreamInterruptedError   502  upstream_interrupted: died after its first byte
+│   ├── UpstreamModelUnavailableError 502  upstream_model_unavailable: the server has it not, or not as described
+│   ├── UpstreamOverloadedError    503  upstream_overloaded: the model's queue is full
 │   ├── UpstreamRateLimitError     429  upstream_rate_limited
 │   ├── UpstreamContextError       400  context_length_exceeded, found by the server
 │   └── UpstreamTimeoutError       504  upstream_timeout
@@ -186,6 +188,19 @@ class UpstreamUnavailableError(UpstreamError):
 
 class UpstreamFailureError(UpstreamError):
     """The server failed, or sent what is no answer."""
+
+
+class UpstreamModelUnavailableError(UpstreamError):
+    """The server is there, the model is not: not loaded, unloaded, or not the one that the configuration describes."""
+
+    code = "upstream_model_unavailable"
+
+
+class UpstreamOverloadedError(UpstreamError):
+    """The model's queue is full."""
+
+    status = 503
+    code = "upstream_overloaded"
 
 
 class UpstreamInterruptedError(UpstreamError):

@@ -33,6 +33,10 @@ class Interpolation:
         """
         return _REFERENCE.sub(self._resolve, text)
 
+    def locate(self, name: str) -> str:
+        """Return a path as seen from here; a relative one starts at the configuration's folder."""
+        return str(self._folder / Path(name).expanduser())
+
     def _resolve(self, match: re.Match[str]) -> str:
         target = match["target"]
         if match[0] == "$$":

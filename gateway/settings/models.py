@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.core.secret import Secret
+from gateway.settings.engines import FilePath, OnnxSettings, Seconds, ToolFormat, TritonSettings, WatchSettings
 
 
 class Capability(StrEnum):
@@ -32,7 +33,6 @@ class BackendKind(StrEnum):
 
 Price = Annotated[float, Meta(ge=0)]
 Ability = Annotated[float, Meta(ge=0, le=1)]
-Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 
 
 class PriceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -98,7 +98,10 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     backend: Annotated[BackendKind, Meta(description="How the model is reached. Required: there is no safe guess.")]
     urls: Annotated[
         tuple[str, ...],
-        Meta(description="Replicas of the same model, as `http://HOST:PORT/v1`. Default none: `simulated` takes none."),
+        Meta(
+            description="Replicas of the same model: `http://HOST:PORT/v1`; for triton `grpc://HOST:8001` or "
+            "`http://HOST:8000`, with s for TLS. Default none: `simulated` and `onnx` take none."
+        ),
     ] = ()
     upstream_model: Annotated[
         str | None, Meta(description="The model's name as the upstream knows it. null: this model's key.")
@@ -140,6 +143,36 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     local: Annotated[
         bool, Meta(description="Whether prompts with personal data may go here. Default false: nobody has said so.")
     ] = False
+    triton: Annotated[
+        TritonSettings | None, Meta(description="How a model on Triton is spoken to. null: not on Triton.")
+    ] = None
+    onnx: Annotated[
+        OnnxSettings | None, Meta(description="The model that runs inside the gateway. null: it runs elsewhere.")
+    ] = None
+    chat_template: Annotated[
+        FilePath | None,
+        Meta(
+            description="The model's chat template: a Jinja file, or Hugging Face's `tokenizer_config.json`. Needed "
+            "for chats on triton. null: none there; onnx takes that of its folder."
+        ),
+    ] = None
+    tokenizer: Annotated[
+        FilePath | None,
+        Meta(
+            description="The model's `tokenizer.json`, to count tokens where the server does not tell. "
+            "null: such counts are estimated, and marked so."
+        ),
+    ] = None
+    tool_format: Annotated[
+        ToolFormat | None,
+        Meta(
+            description="How the model writes tool calls (triton and onnx). null: told from its chat template; where "
+            "that says nothing, calls stay text."
+        ),
+    ] = None
+    watch: Annotated[WatchSettings, Meta(description="How replicas are looked after. Default: every 2 s.")] = (
+        WatchSettings()
+    )
     timeouts: Annotated[TimeoutSettings, Meta(description="Seconds an upstream call may take, by phase.")] = (
         TimeoutSettings()
     )

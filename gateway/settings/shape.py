@@ -105,7 +105,7 @@ class Shape:
 
     def _read_leaf(self, raw: Any, kind: Any, path: str) -> Any:
         try:
-            filled = self._interpolation.fill(raw) if isinstance(raw, str) else raw
+            filled = self._fill(raw, kind) if isinstance(raw, str) else raw
             value = msgspec.convert(filled, kind, dec_hook=decode_secret)
         except UnresolvedError as error:
             return self._tell(path, error.problem, error.remedy)
@@ -116,6 +116,10 @@ class Shape:
         if value in unavailable.VALUES.get(type(value), ()):
             return self._tell(path, unavailable.PROBLEM, f"write {describe(kind)}")
         return value
+
+    def _fill(self, text: str, kind: Any) -> str:
+        filled = self._interpolation.fill(text)
+        return self._interpolation.locate(filled) if filled and _is_path(kind) else filled
 
     def _tell(self, path: str, problem: str, remedy: str) -> Unsound:
         self.faults.append(Fault(path, problem, remedy))
@@ -153,3 +157,7 @@ class Shape:
 
 def _strip_annotation(kind: Any) -> Any:
     return get_args(kind)[0] if get_origin(kind) is Annotated else kind
+
+
+def _is_path(kind: Any) -> bool:
+    return any((getattr(note, "extra", None) or {}).get("is_path") for note in getattr(kind, "__metadata__", ()))

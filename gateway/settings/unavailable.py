@@ -4,12 +4,11 @@ from collections.abc import Mapping
 
 import msgspec
 
-from gateway.settings.models import BackendKind, ModelSettings
 from gateway.settings.service import LimitsSettings
 
 PROBLEM = "is not available yet"
 
-KEYS: Mapping[type[msgspec.Struct], frozenset[str]] = {ModelSettings: frozenset({"triton", "chat_template"})}
+KEYS: Mapping[type[msgspec.Struct], frozenset[str]] = {}
 """Keys that have no field yet."""
 
 FIELDS: Mapping[type[msgspec.Struct], frozenset[str]] = {
@@ -17,7 +16,5 @@ FIELDS: Mapping[type[msgspec.Struct], frozenset[str]] = {
 }
 """Fields that may only be null."""
 
-VALUES: Mapping[object, frozenset[str]] = {
-    BackendKind: frozenset({"triton", "onnx"}),
-}
+VALUES: Mapping[object, frozenset[str]] = {}
 """Choices of an enum, with or without a member."""
