@@ -1,16 +1,14 @@
 """What one setting demands of another. Knows nothing of YAML: it reads structs, skipping those found unsound."""
 
 from collections.abc import Iterator, Mapping
-from urllib.parse import urlsplit
 
 import msgspec
 
-from gateway.core.judgement import DOMAINS
+from gateway.settings.crosscheck_models import check_model
 from gateway.settings.crosscheck_policy import check_abilities, check_policy
 from gateway.settings.crosscheck_service import check_keys, check_redis, check_server
-from gateway.settings.domains import ALIASES, find_domain
 from gateway.settings.faults import Fault, suggest, under
-from gateway.settings.models import BackendKind, ModelSettings
+from gateway.settings.models import ModelSettings
 from gateway.settings.names import MAX_NAME_CHARACTERS, is_name
 from gateway.settings.root import Settings
 from gateway.settings.routes import RouteSettings
@@ -69,53 +67,7 @@ def _check_models(models: Mapping[str, ModelSettings | None] | None) -> Iterator
         )
     for name, model in (models or {}).items():
         if model is not None:
-            yield from _check_urls(model, under(under("models", name), "urls"))
-            yield from _check_api_key(model, under(under("models", name), "api_key"))
-            yield from _check_domains(model, under(under("models", name), "domains"))
-
-
-def _check_urls(model: ModelSettings, path: str) -> Iterator[Fault]:
-    if model.backend is BackendKind.SIMULATED:
-        if model.urls:
-            yield Fault(path, "a simulated model is reached through no url", "leave it out, or set `backend: openai`")
-        return
-    if not model.urls:
-        yield Fault(path, "has no url", 'add one, such as ["http://127.0.0.1:9001/v1"]')
-    for index, url in enumerate(model.urls):
-        problem = _find_url_problem(url)
-        if problem:
-            yield Fault(
-                f"{path}[{index}]", problem, "write http://HOST:PORT/v1 or https://HOST/v1; keys go to `api_key`"
-            )
-
-
-def _check_api_key(model: ModelSettings, path: str) -> Iterator[Fault]:
-    """Yield a fault for a key that no HTTP header can hold, such as one pasted with a typographic quote."""
-    text = model.api_key.reveal() if model.api_key else ""
-    if not (text.isascii() and text.isprintable()):
-        yield Fault(path, "holds a character that no header can", "use printable ASCII on one line")
-
-
-def _check_domains(model: ModelSettings, path: str) -> Iterator[Fault]:
-    for index, word in enumerate(model.domains):
-        if find_domain(word) is None:
-            yield Fault(f"{path}[{index}]", "is no domain that routers tell", suggest(word, [*DOMAINS, *ALIASES]))
-
-
-def _find_url_problem(url: str) -> str | None:
-    """Return what is wrong with an upstream's url. Urls are metric labels: a password has no place in one."""
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        return "is not a url"
-    if parts.scheme not in ("http", "https"):
-        return "does not start with http:// or https://"
-    if not parts.hostname:
-        return "has no host"
-    if parts.username is not None:
-        return "holds a user or a password"
-    return None
+            yield from check_model(model, under("models", name))
 
 
 def _check_routes(draft: Draft) -> Iterator[Fault]:

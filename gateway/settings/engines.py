@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+ThreadCount = Annotated[int, Meta(ge=1, le=1024)]
 FilePath = Annotated[str, Meta(min_length=1, extra={"is_path": True})]
 """A path; a relative one starts at the configuration's own folder, so that it means the same from anywhere."""
 
@@ -65,7 +66,7 @@ class OnnxSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Meta(description="Folder of the model: genai_config.json, model.onnx, tokenizer.json. Required."),
     ]
     threads: Annotated[
-        int | None, Meta(ge=1, le=1024, description="Threads that compute. null: onnxruntime chooses, all cores.")
+        ThreadCount | None, Meta(description="Threads that compute. null: onnxruntime chooses, all cores.")
     ] = None
     max_batch: Annotated[
         int, Meta(ge=1, le=256, description="Requests generated for side by side. Default 8: more slow each other.")

@@ -1,12 +1,9 @@
 """A type in an operator's words: what would be right. Knows nothing of any value."""
 
-from enum import Enum
 from typing import Any
 
 import msgspec
 from msgspec import inspect
-
-from gateway.settings import unavailable
 
 _KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
     (type(None), "null"),
@@ -50,7 +47,7 @@ def _describe(info: inspect.Type) -> str:
         case inspect.Metadata():
             told = _describe(info.type)
         case inspect.EnumType():
-            told = f"one of: {', '.join(list_choices(info.cls))}"
+            told = f"one of: {', '.join(str(member.value) for member in info.cls)}"
         case inspect.StrType() if info.pattern:
             told = f"a text that matches {info.pattern}"
         case inspect.StructType():
@@ -69,9 +66,3 @@ def _describe_number(info: inspect.IntType | inspect.FloatType) -> str:
         f"{word} {bound:g}" if bound < 1e6 else f"{word} {bound}" for bound, word in bounds if bound is not None
     )
     return f"{noun}, {told}" if told else noun
-
-
-def list_choices(kind: type[Enum]) -> list[str]:
-    """Return the choices of an enum that this version offers."""
-    later = unavailable.VALUES.get(kind, frozenset())
-    return [str(member.value) for member in kind if member.value not in later]

@@ -34,8 +34,14 @@ class Interpolation:
         return _REFERENCE.sub(self._resolve, text)
 
     def locate(self, name: str) -> str:
-        """Return a path as seen from here; a relative one starts at the configuration's folder."""
-        return str(self._folder / Path(name).expanduser())
+        """Return a path as seen from here; a relative one starts at the configuration's folder, `~` at home.
+
+        Raises UnresolvedError for the home of someone unknown here.
+        """
+        try:
+            return str(self._folder / Path(name).expanduser())
+        except RuntimeError:
+            raise UnresolvedError("starts at a home that is not known here", "write the path without ~") from None
 
     def _resolve(self, match: re.Match[str]) -> str:
         target = match["target"]

@@ -5,10 +5,7 @@ from typing import Any
 import msgspec
 
 from gateway.core.secret import Secret
-from gateway.settings.expected import list_choices
-from gateway.settings.models import BackendKind
 from gateway.settings.root import Settings
-from gateway.settings.routes import PolicyKind
 
 
 def json_schema() -> dict[str, Any]:
@@ -16,8 +13,6 @@ def json_schema() -> dict[str, Any]:
     (root,), definitions = msgspec.json.schema_components(
         [Settings], schema_hook=_describe_secret, ref_template="#/$defs/{name}"
     )
-    for kind in (BackendKind, PolicyKind):
-        definitions[kind.__name__]["enum"] = list_choices(kind)
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Postern configuration",

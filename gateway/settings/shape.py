@@ -113,8 +113,6 @@ class Shape:
             return self._tell_misfit(filled, kind, path)
         if isinstance(value, float) and not math.isfinite(value):
             return self._tell_misfit(filled, kind, path)
-        if value in unavailable.VALUES.get(type(value), ()):
-            return self._tell(path, unavailable.PROBLEM, f"write {describe(kind)}")
         return value
 
     def _fill(self, text: str, kind: Any) -> str:
@@ -133,8 +131,6 @@ class Shape:
     def _tell_unknown(self, key: object, struct: type[msgspec.Struct], path: str) -> None:
         if not isinstance(key, str):
             self._tell_key(key, path)
-        elif key in unavailable.KEYS.get(struct, ()):
-            self._tell(under(path, key), unavailable.PROBLEM, "leave it out")
         else:
             names = [field.name for field in msgspec.structs.fields(struct)]
             self._tell(under(path, key), "is not a known key", suggest(key, names))
@@ -148,8 +144,6 @@ class Shape:
         return self._tell(path, f"{name_kind(raw)} does not fit", f"write {describe(kind)}{way_out}")
 
     def _tell_choice(self, raw: str, kind: type[Enum], path: str) -> Unsound:
-        if raw in unavailable.VALUES.get(kind, ()):
-            return self._tell(path, unavailable.PROBLEM, f"write {describe(kind)}")
         near = suggest(raw, (member.value for member in kind))
         hint = f" ({near})" if near.startswith("did") else ""
         return self._tell(path, "is none of the choices", f"write {describe(kind)}{hint}")

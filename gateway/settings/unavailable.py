@@ -8,13 +8,7 @@ from gateway.settings.service import LimitsSettings
 
 PROBLEM = "is not available yet"
 
-KEYS: Mapping[type[msgspec.Struct], frozenset[str]] = {}
-"""Keys that have no field yet."""
-
 FIELDS: Mapping[type[msgspec.Struct], frozenset[str]] = {
     LimitsSettings: frozenset({"requests_per_minute", "tokens_per_minute"}),
 }
 """Fields that may only be null."""
-
-VALUES: Mapping[object, frozenset[str]] = {}
-"""Choices of an enum, with or without a member."""

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from gateway.core.context import Reason, Wishes
 from gateway.routing.routes import build_policy
-from gateway.settings.expected import list_choices
 from gateway.settings.routes import PolicyKind, PolicySettings, RouteSettings
 from tests.builders import facts, ladder, model
 
@@ -14,7 +13,7 @@ MODELS = ("m0", "m1", "m2", "m3", "m4")
 LADDERS = st.integers(1, 5).map(lambda count: ladder(*MODELS[:count]))
 SCORES = st.none() | st.floats(0, 1)
 WISHES = st.builds(Wishes, threshold=st.none() | st.floats(0, 1))
-every_kind = pytest.mark.parametrize("kind", [PolicyKind(kind) for kind in list_choices(PolicyKind)])
+every_kind = pytest.mark.parametrize("kind", list(PolicyKind))
 
 
 FLEET = {name: model(domains=("law",) if name in {"m1", "m3"} else ()) for name in MODELS}

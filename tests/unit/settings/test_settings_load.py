@@ -35,8 +35,10 @@ models:
     domains: [medicine, law]
     local: true
   llama-70b:
-    backend: openai
-    urls: ["http://127.0.0.1:8001/v1"]
+    backend: triton
+    urls: ["grpc://127.0.0.1:8001"]
+    triton: {dialect: vllm, model: llama-70b}
+    chat_template: ./templates/llama3.jinja
 routes:
   auto:
     models: [phi-4-mini, llama-70b]
@@ -113,6 +115,8 @@ POLICY = ("routes", "auto", "policy")
 CLIENT = ("keys", "clients", "alice")
 CLIENT_B = "keys.clients.b.sha256"
 CLIENT_MIN = "keys.clients.alice.threshold_min"
+TRITON = ("models", "strong", "triton")
+ONNX = ("models", "strong", "onnx")
 URLS = ("models", "strong", "urls")
 NOT_YET = "is not available yet"
 
@@ -133,8 +137,8 @@ NOT_YET = "is not available yet"
         (("models", "weak", "domains"), [1], "models.weak.domains[0]", "number does not fit", "a text"),
         (("models", "weak", "timeouts"), {"total_s": 0}, "models.weak.timeouts.total_s", "does not fit", "more than 0"),
         (("models", "weak", "backend"), "opnai", "models.weak.backend", "none of the choices", "did you mean openai?"),
-        (("models", "weak", "backend"), 7, "models.weak.backend", "does not fit", "one of: openai, simulated"),
-        (("models", "weak"), {}, "models.weak.backend", "is missing", "one of: openai, simulated"),
+        (("models", "weak", "backend"), 7, "models.weak.backend", "does not fit", "openai, triton, onnx"),
+        (("models", "weak"), {}, "models.weak.backend", "is missing", "one of: openai, triton, onnx, simulated"),
         (("models",), None, "models", "is empty", "backend: openai"),
         (("models",), [], "models", "a list does not fit", "a mapping"),
         (("server",), {"port": 65536}, "server.port", "does not fit", "at most 65535"),
@@ -145,6 +149,12 @@ NOT_YET = "is not available yet"
         (KEY, 4711, "models.strong.api_key", "number does not fit", "a text"),
         (("models", 7), {"backend": "simulated"}, "models.7", "is no name", "in quotes"),
         (("server", 7), 1, "server.7", "is no name", "in quotes"),
+        (TRITON, {"dialect": "vlm"}, "models.strong.triton.dialect", "none of the choices", "did you mean vllm?"),
+        (TRITON, {}, "models.strong.triton.dialect", "is missing", "one of: vllm, trtllm, llmapi. Inputs and outputs"),
+        (ONNX, {"path": 7}, "models.strong.onnx.path", "number does not fit", "a text"),
+        (ONNX, {"path": "x", "threads": 0}, "models.strong.onnx.threads", "does not fit", "at most 1024"),
+        (("models", "weak", "chat_template"), "", "models.weak.chat_template", "text does not fit", "a text"),
+        (("models", "weak", "chat_template"), "~nobody-here/x", "models.weak.chat_template", "home", "without ~"),
         # references
         (KEY, "${NO_SUCH}", "models.strong.api_key", "environment variable NO_SUCH is not set", "set NO_SUCH"),
         (KEY, "${file:/no/such}", "models.strong.api_key", "'/no/such' cannot be used: No such file", "small"),
@@ -154,10 +164,7 @@ NOT_YET = "is not available yet"
         (KEY, "${A", "models.strong.api_key", "malformed", "${NAME}"),
         (KEY, "${A-B}", "models.strong.api_key", "malformed", "${NAME}"),
         # not yet
-        (("models", "weak", "triton"), {"dialect": "vllm"}, "models.weak.triton", NOT_YET, "leave it out"),
-        (("models", "weak", "chat_template"), "x", "models.weak.chat_template", NOT_YET, "leave it out"),
-        (("models", "weak", "backend"), "triton", "models.weak.backend", NOT_YET, "openai, simulated"),
-        (("models", "weak", "backend"), "onnx", "models.weak.backend", NOT_YET, "openai, simulated"),
+        (("limits",), {"requests_per_minute": 60}, "limits.requests_per_minute", NOT_YET, "leave it null"),
         (POLICY, {"strong_share": 1.3}, "routes.auto.policy.strong_share", "does not fit", "at most 1"),
         (POLICY, {"strong_share": 0.3, "threshold": 0.5}, "routes.auto.policy.threshold", "moves by itself", "leave"),
         (

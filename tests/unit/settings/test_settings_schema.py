@@ -28,7 +28,7 @@ def test_every_shipped_example_is_valid(path):
     VALIDATOR.validate(yaml.safe_load(path.read_text()))
 
 
-def test_the_contracts_example_is_valid_without_triton():
+def test_the_contracts_example_is_valid():
     tree = small(
         server={"host": "127.0.0.1", "port": 8080, "admin_port": 8081, "workers": 1},
         redis={"url": "redis://127.0.0.1:6379/0"},
@@ -37,6 +37,12 @@ def test_the_contracts_example_is_valid_without_triton():
         limits={"requests_per_minute": None, "tokens_per_minute": None, "max_body_bytes": 10485760},
     )
     tree["models"]["m"] = {"backend": "openai", "urls": ["http://h/v1"], "api_key": "${K}", "energy": {"input": 0.02}}
+    tree["models"]["llama"] = {
+        "backend": "triton",
+        "urls": ["grpc://127.0.0.1:8001"],
+        "triton": {"dialect": "vllm", "model": "llama-70b"},
+        "chat_template": "./templates/llama3.jinja",
+    }
     VALIDATOR.validate(tree)
 
 
@@ -44,7 +50,9 @@ def test_the_contracts_example_is_valid_without_triton():
     "tree",
     [
         small(serverr={}),
-        small(models={"m": {"backend": "triton"}}),
+        small(models={"m": {"backend": "trition"}}),
+        small(models={"m": {"backend": "triton", "triton": {}}}),
+        small(models={"m": {"backend": "onnx", "onnx": {"path": ""}}}),
         small(models={"m": {"backend": "simulated", "price": {"inputt": 1}}}),
         small(server={"port": 70000}),
         small(keys={"clients": {"a": {"sha256": "x"}}}),
