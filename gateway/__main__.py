@@ -166,7 +166,7 @@ def _tell(told: Explanation) -> str:
         f"score {score}, threshold {threshold}, router {told.router or 'none'}{domain}",
         f"about {told.prompt_tokens} prompt tokens; costs assume {told.completion_tokens} in the answer",
         *(
-            f"  {one.tier:7} {one.model:24} ${one.estimated_cost_usd:.6f}  {_chance(one)}{one.dropped or 'can serve'}"
+            f"  {one.tier:7} {one.model:24} ${one.estimated_cost_usd:.6f}  {_chance(one)}{_verdict(one)}"
             for one in told.candidates
         ),
     ]
@@ -175,6 +175,11 @@ def _tell(told: Explanation) -> str:
 
 def _chance(one: CandidateExplanation) -> str:
     return "" if one.chance is None else f"{one.chance:4.0%} good  "
+
+
+def _verdict(one: CandidateExplanation) -> str:
+    lacks = f" (lacks {one.lacks})" if one.lacks else ""
+    return f"{one.dropped}{lacks}" if one.dropped else "can serve"
 
 
 @main.command(epilog="\b\nExample:\n  postern schema > postern.schema.json")

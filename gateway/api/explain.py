@@ -29,7 +29,7 @@ ASSUMED_COMPLETION_TOKENS = 256
 class CandidateExplanation(msgspec.Struct, frozen=True):
     """One model of the ladder: whether it can serve, what about it would cost, its chance of a good answer.
 
-    `chance` is null where the router has no heads for it.
+    `chance` is null where the router has no heads for it. `lacks`: the request's field that it is not capable of.
     """
 
     model: str
@@ -38,6 +38,7 @@ class CandidateExplanation(msgspec.Struct, frozen=True):
     dropped: str | None
     estimated_cost_usd: float
     chance: float | None = None
+    lacks: str | None = None
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -90,6 +91,7 @@ async def explain(pipeline: Pipeline, ctx: RequestContext, client: Client) -> Ex
                 candidate.dropped,
                 _cost(models, candidate.model, usage),
                 _chance(judgement, ladder, candidate.model),
+                candidate.lacks,
             )
             for candidate in decision.candidates
         ],

@@ -104,10 +104,14 @@ class Ladder(msgspec.Struct, frozen=True):
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """A model of the ladder, and why it can't serve this request (`None`: it can)."""
+    """A model of the ladder, and why it can't serve this request (`None`: it can).
+
+    `lacks`: the request's field that it is not capable of.
+    """
 
     model: str
     dropped: Reason | None = None
+    lacks: str | None = None
 
 
 class Decision(msgspec.Struct, frozen=True):

@@ -1,4 +1,7 @@
-"""Who can serve a request: models without the capability or the window leave the list, with the reason."""
+"""Who can serve a request: models without the capability or the window leave the list, with the reason.
+
+Capable is who lists every capability that the request asks for, and whose backend can carry every field of it.
+"""
 
 from collections.abc import Mapping
 
@@ -6,7 +9,11 @@ from gateway.core.context import Candidate, Ladder, Reason
 from gateway.core.errors import ContextLengthError, PersonalDataError, UnsupportedParameterError
 from gateway.core.tokens import estimate_longest_tokens
 from gateway.schema.request import Operation, Request
+from gateway.settings.carried import find_uncarried
 from gateway.settings.models import ModelSettings
+
+LONGEST_SHOWN = 64
+"""A client may call a field anything; only so much of its name comes back in an error."""
 
 GENEROSITY = 2
 """Token estimates may be off by this factor. Nobody is refused by an estimate that could be that wrong."""
@@ -26,14 +33,15 @@ def find_candidates(
     `only_local`: the request must not leave for any other model.
 
     Raises:
-        UnsupportedParameterError: no model has the capabilities.
+        UnsupportedParameterError: no model has the capabilities, or carries the fields.
         PersonalDataError: some have them, but none of those is local.
         ContextLengthError: those that may serve have too small a window, even by a generous estimate.
     """
     prompt_tokens = _in_window(request, prompt_tokens)
-    capable = [name for name in ladder.models if not _missing(models[name], request)]
+    lacks = {name: _find_lack(models[name], request) for name in ladder.models}
+    capable = [name for name in ladder.models if lacks[name] is None]
     if not capable:
-        raise _unsupported(ladder, models, request)
+        raise _uncarried(ladder, models, request, lacks) or _unsupported(ladder, models, request)
     allowed = [name for name in capable if models[name].local or not only_local]
     if not allowed:
         raise _no_local(ladder)
@@ -42,14 +50,14 @@ def find_candidates(
         fitting = {_widest(allowed, models, request, prompt_tokens)}
     dropped = dict.fromkeys(ladder.models, Reason.CAPABILITY)
     dropped |= dict.fromkeys(capable, Reason.PRIVATE) | dict.fromkeys(allowed, Reason.CONTEXT)
-    return tuple(Candidate(name, None if name in fitting else dropped[name]) for name in ladder.models)
+    return tuple(Candidate(name, None if name in fitting else dropped[name], lacks[name]) for name in ladder.models)
 
 
 def can_serve(model: ModelSettings, request: Request, prompt_tokens: int, *, only_local: bool = False) -> bool:
-    """Tell whether one model has the capabilities and the window for a request, and may see it."""
+    """Tell whether one model is capable of a request, has the window for it, and may see it."""
     if only_local and not model.local:
         return False
-    return not _missing(model, request) and _fits(model, request, _in_window(request, prompt_tokens))
+    return _find_lack(model, request) is None and _fits(model, request, _in_window(request, prompt_tokens))
 
 
 def _in_window(request: Request, prompt_tokens: int) -> int:
@@ -58,8 +66,16 @@ def _in_window(request: Request, prompt_tokens: int) -> int:
     return min(prompt_tokens, estimate_longest_tokens(request.conversation))
 
 
-def _missing(model: ModelSettings, request: Request) -> bool:
-    return any(need.capability not in model.capabilities for need in request.needs)
+def _find_lack(model: ModelSettings, request: Request) -> str | None:
+    """Return the first field that a model is not capable of."""
+    for need in request.needs:
+        if need.capability not in model.capabilities:
+            return need.param
+    return find_uncarried(model, request)
+
+
+def _has_needed(model: ModelSettings, request: Request) -> bool:
+    return all(need.capability in model.capabilities for need in request.needs)
 
 
 def _fits(model: ModelSettings, request: Request, prompt_tokens: int) -> bool:
@@ -83,6 +99,21 @@ def _no_local(ladder: Ladder) -> PersonalDataError:
     return PersonalDataError(
         f"The request holds personal data, which {ladder.name!r} sends to local models only, and none of them can "
         "serve it. The operator marks models as `local`."
+    )
+
+
+def _uncarried(
+    ladder: Ladder, models: Mapping[str, ModelSettings], request: Request, lacks: Mapping[str, str | None]
+) -> UnsupportedParameterError | None:
+    """Return the error of a field that stands in the way of the strongest model with every capability, if one has."""
+    able = [name for name in ladder.models if _has_needed(models[name], request)]
+    if not able:
+        return None
+    field = (lacks[able[-1]] or "")[:LONGEST_SHOWN]
+    return UnsupportedParameterError(
+        f"No model of {ladder.name!r} can serve this request: the backend of {able[-1]!r} can't carry {field!r} as it "
+        "stands here. Leave it out, or name a model that takes it.",
+        param=field,
     )
 
 

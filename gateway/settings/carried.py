@@ -85,7 +85,7 @@ ROWS: Final[Mapping[Dialect | BackendKind, Row]] = {
         frozenset(
             {
                 *("seed", "top_k", "min_p", "min_tokens", "presence_penalty", "frequency_penalty"),
-                *("repetition_penalty", "logit_bias", "logprobs", "top_logprobs"),
+                *("repetition_penalty", "logprobs", "top_logprobs"),
             }
         ),
         can_guide=True,

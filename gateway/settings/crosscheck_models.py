@@ -101,8 +101,11 @@ def _check_capabilities(model: ModelSettings, path: str) -> Iterator[Fault]:
 
 def _check_triton(model: ModelSettings, triton: TritonSettings, path: str) -> Iterator[Fault]:
     lora = triton.lora
-    if lora is not None and triton.dialect is not Dialect.VLLM and not (lora.isascii() and lora.isdigit()):
-        yield Fault(under(path, "lora"), f"is no number, as {triton.dialect} wants it", 'write its id, such as "1"')
+    if lora is not None and triton.dialect is Dialect.LLMAPI:
+        # Its model wants an adapter's id, name and path together, with every request.
+        yield Fault(under(path, "lora"), "is nothing that llmapi can serve here", "leave it out")
+    elif lora is not None and triton.dialect is Dialect.TRTLLM and not (lora.isascii() and lora.isdigit()):
+        yield Fault(under(path, "lora"), "is no number, as trtllm wants it", 'write its id, such as "1"')
     if triton.ca_file is not None and not any(url.partition(":")[0].lower() in SECURE_SCHEMES for url in model.urls):
         yield Fault(under(path, "ca_file"), "is read for no url: none is encrypted", "start urls with grpcs or https")
 

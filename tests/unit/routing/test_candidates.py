@@ -7,7 +7,8 @@ from gateway.core.errors import ContextLengthError, PersonalDataError, Unsupport
 from gateway.core.tokens import estimate_prompt_tokens
 from gateway.routing.candidates import can_serve, find_candidates
 from gateway.schema.request import Operation
-from gateway.settings.models import Capability
+from gateway.settings.engines import Dialect, TritonSettings
+from gateway.settings.models import BackendKind, Capability
 from tests.builders import ladder, model, request
 
 SMALL = model(context_tokens=1000)
@@ -151,3 +152,61 @@ def test_what_must_stay_local_is_refused_where_no_local_model_can_serve_it():
 
 def test_only_a_local_model_can_serve_what_must_stay_local():
     assert [can_serve(one, request(), 10, only_local=True) for one in HOME.values()] == [False, True, False]
+
+
+BARE = model(
+    backend=BackendKind.TRITON,
+    triton=TritonSettings(dialect=Dialect.TRTLLM),
+    chat_template="x",
+    capabilities=(Capability.TOOLS,),
+)
+MIXED = {"bare": BARE, "open": model(backend=BackendKind.OPENAI, capabilities=(Capability.TOOLS,))}
+
+
+def found_in(models, **body):
+    return find_candidates(ladder(*models), models, request(**body), 10)
+
+
+def test_who_cannot_carry_a_field_leaves_and_the_field_is_told():
+    assert [one.dropped for one in found_in(MIXED)] == [None, None]
+    bare, served = found_in(MIXED, logit_bias={"7": 1})
+    assert (bare.dropped, bare.lacks) == (Reason.CAPABILITY, "logit_bias")
+    assert (served.dropped, served.lacks) == (None, None)
+    assert found_in(MIXED, n=1, logit_bias=None)[0].dropped is None
+
+
+def test_who_lacks_a_capability_lacks_the_field_that_asks_for_it():
+    assert [one.lacks for one in found_in(MODELS, **TOOLS)] == ["tools", None, None]
+
+
+def test_a_fallback_that_cannot_carry_a_field_cannot_serve():
+    assert can_serve(BARE, request(), 10)
+    assert not can_serve(BARE, request(logit_bias={"7": 1}), 10)
+    assert can_serve(MIXED["open"], request(logit_bias={"7": 1}), 10)
+
+
+def test_a_field_that_nobody_carries_is_refused_by_its_name_with_a_way_out():
+    with pytest.raises(UnsupportedParameterError) as caught:
+        found_in({"weak": BARE, "strong": BARE}, logit_bias={"7": 1})
+    assert (caught.value.status, caught.value.code, caught.value.param) == (400, "unsupported_parameter", "logit_bias")
+    assert "'logit_bias'" in caught.value.message
+    assert "'strong'" in caught.value.message
+    assert "Leave it out" in caught.value.message
+
+
+def test_of_two_hindrances_the_one_of_the_model_that_has_every_capability_is_told():
+    able = model(backend=BackendKind.TRITON, triton=BARE.triton, capabilities=(Capability.TOOLS, Capability.LOGPROBS))
+    for models in ({"able": able, "bare": BARE}, {"bare": BARE, "able": able}):
+        with pytest.raises(UnsupportedParameterError) as caught:
+            found_in(models, logprobs=True, seed=1, zzz=1)
+        assert "'able'" in caught.value.message
+    with pytest.raises(UnsupportedParameterError) as caught:
+        found_in({"bare": BARE}, n=2, zzz=1)
+    assert caught.value.param == "n"
+
+
+def test_no_more_of_a_made_up_name_comes_back_than_is_needed():
+    with pytest.raises(UnsupportedParameterError) as caught:
+        found_in({"bare": BARE}, **{"z" * 10_000: 1})
+    assert caught.value.param == "z" * 64
+    assert len(caught.value.message) < 300

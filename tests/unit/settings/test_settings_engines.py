@@ -121,6 +121,7 @@ def test_what_is_no_path_is_left_as_it_is():
             "add `chat_template`",
         ),
         # triton's own
+        ("triton", {"triton": {**LLMAPI, "lora": "7"}}, "triton.lora", "nothing that llmapi can", "leave it out"),
         ("triton", {"triton": {**TRTLLM, "lora": "law"}}, "triton.lora", "is no number", "its id"),
         (
             "triton",
