@@ -14,6 +14,7 @@ HOMES = {
     "redis": "stores",
     "prometheus_client": "telemetry",
     "onnxruntime": "classify",
+    "onnxruntime_genai": "backends",
     "litestar": "api",
     "uvicorn": "api",
     "httpx2": "backends",

@@ -1,0 +1,152 @@
+"""The worker process: `python -m gateway.backends.onnx.worker FD OPTIONS`, started by `process`.
+
+One thread owns the model and takes steps; a second reads what the gateway asks for, so that a task given up while
+waiting is gone at once, and the end of the gateway (its socket closes) ends this process in the middle of a step.
+What is told blocks where the gateway does not read: then there is nothing to hurry for.
+"""
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+
+import msgspec
+
+from gateway.backends.onnx.lanes import Lane, Model, Turn, TurnError, lanes_for
+from gateway.backends.onnx.wire import (
+    LENGTH,
+    Begin,
+    Cancel,
+    Failed,
+    Options,
+    Ready,
+    Said,
+    Unready,
+    frame_of,
+    length_of,
+    read_order,
+)
+
+
+class Inbox:
+    """What the gateway asked for and nobody took up yet. The gateway bounds it: it lets in no more than may wait."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: dict[int, Begin] = {}
+        self._cancelled: set[int] = set()
+
+    def put(self, order: Begin | Cancel) -> None:
+        """Add a task, or give one up."""
+        with self._changed:
+            if isinstance(order, Begin):
+                self._waiting[order.task] = order
+            elif self._waiting.pop(order.task, None) is None:
+                self._cancelled.add(order.task)
+            self._changed.notify()
+
+    def take(self, room: int, *, may_wait: bool) -> tuple[Sequence[Begin], frozenset[int]]:
+        """Return tasks to begin, oldest first and `room` at most, and all that were given up while under way."""
+        with self._changed:
+            while may_wait and not self._waiting:
+                self._changed.wait()
+                self._cancelled.clear()
+            taken = [self._waiting.pop(task) for task in list(self._waiting)[:room]]
+            cancelled, self._cancelled = frozenset(self._cancelled), set()
+            return taken, cancelled
+
+
+class Reports:
+    """What is told, sent once a step."""
+
+    def __init__(self, link: socket.socket) -> None:
+        self._link = link
+        self._frames = bytearray()
+
+    def tell(self, report: Ready | Unready | Said | Failed) -> None:
+        """Add a report."""
+        self._frames += frame_of(report)
+
+    def send(self) -> None:
+        """Send what was added. Waits while the gateway does not read."""
+        if self._frames:
+            self._link.sendall(self._frames)
+            self._frames.clear()
+
+
+def work(model: Model, inbox: Inbox, reports: Reports, max_batch: int) -> None:
+    """Take steps for ever."""
+    lanes: list[Lane] = []
+    while True:
+        running = sum(len(lane.turns) for lane in lanes)
+        begun, cancelled = inbox.take(max_batch - running, may_wait=not lanes)
+        _drop(lanes, cancelled)
+        lanes += lanes_for(model, list(_turns(model, begun, reports)), reports.tell)
+        for lane in lanes:
+            if lane.turns:
+                lane.step(reports.tell)
+        lanes = [lane for lane in lanes if lane.turns]
+        reports.send()
+
+
+def _turns(model: Model, begun: Sequence[Begin], reports: Reports) -> Sequence[Turn]:
+    turns = []
+    for begin in begun:
+        try:
+            turns.append(Turn(model, begin))
+        except TurnError as exc:
+            reports.tell(Failed(begin.task, exc.fault, exc.message))
+    return turns
+
+
+def _drop(lanes: Sequence[Lane], cancelled: frozenset[int]) -> None:
+    for lane in lanes:
+        for turn in list(lane.turns):
+            if turn.task in cancelled:
+                lane.drop(turn)
+
+
+def _listen(link: socket.socket, inbox: Inbox) -> None:
+    """Read orders until the gateway is gone, then end the process whatever it is at."""
+    try:
+        with link.makefile("rb") as stream:
+            while head := stream.read(LENGTH.size):
+                inbox.put(read_order(stream.read(length_of(head))))
+    finally:
+        os._exit(0)
+
+
+def _load(options: Options, reports: Reports) -> Model | None:
+    try:
+        model = Model(options)
+    except Exception as exc:  # noqa: BLE001 - the edge of the process: each library fails in its own way
+        reports.tell(Unready(f"{type(exc).__name__}: {str(exc).strip()[:500]}"))
+        reports.send()
+        return None
+    reports.tell(Ready(model.window_tokens))
+    reports.send()
+    return model
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Load the model, say so, and serve until the gateway is gone."""
+    # A terminal's Ctrl-C, and a service manager's SIGTERM to the whole group, are the gateway's to drain on.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    link = socket.socket(fileno=int(arguments[0]))
+    options = msgspec.json.decode(arguments[1], type=Options)
+    inbox, reports = Inbox(), Reports(link)
+    threading.Thread(target=_listen, args=(link, inbox), daemon=True).start()
+    model = _load(options, reports)
+    if model is None:
+        return 1
+    # The runtime warns of faults with parts of answers.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    work(model, inbox, reports, options.max_batch)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

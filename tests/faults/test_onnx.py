@@ -1,0 +1,167 @@
+"""What the gateway does when its worker dies, can't start, or is busy; what the worker does when its gateway dies."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from gateway.backends.onnx.engine import OnnxEngine
+from gateway.core.errors import (
+    UpstreamFailureError,
+    UpstreamInterruptedError,
+    UpstreamModelUnavailableError,
+)
+from gateway.settings.engines import OnnxSettings
+from tests.builders import raised_by
+from tests.tiny_model import FOR_EVER, SLOW, build_tiny_model, is_gone, pieces_of, ready, task, text_of, until
+
+LONG = {**FOR_EVER, "max_tokens": 2000}
+GATEWAY = """
+import asyncio, sys
+from gateway.backends.onnx.engine import OnnxEngine
+from gateway.settings.engines import OnnxSettings
+from tests.tiny_model import FOR_EVER, ready, task
+
+async def main():
+    engine = OnnxEngine("m", OnnxSettings(sys.argv[1]))
+    print(await ready(engine), flush=True)
+    async for _ in engine.generate(task(max_tokens=2000, **FOR_EVER)):
+        print("began", flush=True)
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(scope="session")
+def slow(tmp_path_factory):
+    return build_tiny_model(tmp_path_factory.mktemp("slow"), work=SLOW)
+
+
+@pytest.fixture
+async def engine(slow):
+    made = OnnxEngine("m", OnnxSettings(str(slow), max_batch=2, max_waiting=2))
+    yield made
+    await made.close()
+
+
+async def begun(engine, **sampling):
+    pieces = engine.generate(task(**LONG, **sampling))
+    await anext(pieces)
+    return pieces
+
+
+async def rest_of(pieces):
+    async for _ in pieces:
+        pass
+
+
+async def test_a_worker_killed_in_the_middle_of_answers_interrupts_them_and_the_next_is_served(engine):
+    pid = await ready(engine)
+    held = [await begun(engine), await begun(engine, seed=1)]
+    os.kill(pid, signal.SIGKILL)
+    for pieces in held:
+        assert isinstance(await raised_by(rest_of(pieces)), UpstreamInterruptedError)
+    async with asyncio.timeout(5):
+        assert await text_of(engine, task(max_tokens=2))
+    assert await ready(engine) != pid
+    assert (await engine.look()).problem is None
+    assert is_gone(pid)
+
+
+async def test_a_worker_killed_before_a_first_token_fails_what_it_held_so_that_others_may_serve(engine):
+    pid = await ready(engine)
+    held = [asyncio.create_task(text_of(engine, task(is_streaming=False, **LONG))) for _ in range(4)]
+    await asyncio.sleep(0.1)
+    os.kill(pid, signal.SIGKILL)
+    assert {type(await raised_by(one)) for one in held} == {UpstreamFailureError}
+    async with asyncio.timeout(5):
+        assert await text_of(engine, task(max_tokens=2))
+    assert (await engine.look()).running == 0
+
+
+async def test_calls_made_while_the_worker_starts_again_are_served(engine):
+    pid = await ready(engine)
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: engine._supervisor.ready is None)
+    async with asyncio.timeout(5):
+        assert all(await asyncio.gather(*(text_of(engine, task(max_tokens=2)) for _ in range(4))))
+
+
+async def test_a_worker_that_dies_again_and_again_is_started_ever_slower_and_calls_fail_at_once(engine):
+    for _ in range(2):
+        pid = await ready(engine)
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda gone=pid: is_gone(gone))
+    failure = await raised_by(text_of(engine))
+    assert isinstance(failure, UpstreamModelUnavailableError)
+    assert "SIGKILL" in (await engine.look()).problem
+    async with asyncio.timeout(5):
+        await ready(engine)
+        assert await text_of(engine, task(max_tokens=2))
+
+
+@pytest.mark.parametrize("broken", ["model.onnx", "genai_config.json", "tokenizer.json"])
+async def test_a_folder_of_garbage_is_told_as_a_problem_and_served_once_it_is_mended(slow, tmp_path, broken):
+    folder = shutil.copytree(slow, tmp_path / "model")
+    (folder / broken).write_bytes(b"garbage" * 100)
+    engine = OnnxEngine("m", OnnxSettings(str(folder)))
+    try:
+        assert isinstance(await raised_by(text_of(engine)), UpstreamModelUnavailableError)
+        health = await engine.look()
+        assert not health.is_ready
+        assert health.problem
+        shutil.copy(slow / broken, folder / broken)
+        async with asyncio.timeout(10):
+            await ready(engine)
+        assert await text_of(engine, task(max_tokens=2))
+        assert (await engine.look()).problem is None
+    finally:
+        await engine.close()
+
+
+async def test_a_worker_ends_with_its_gateway_in_the_middle_of_an_answer(slow):
+    gateway = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", GATEWAY, str(slow)),
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    pid = int(await gateway.stdout.readline())
+    assert await gateway.stdout.readline() == b"began\n"
+    gateway.kill()
+    await gateway.wait()
+    await until(lambda: is_gone(pid), seconds=2)
+
+
+async def test_signals_to_the_whole_group_are_left_to_the_gateway(engine):
+    pid = await ready(engine)
+    async with aclosing(await begun(engine)) as pieces:
+        os.kill(pid, signal.SIGINT)
+        os.kill(pid, signal.SIGTERM)
+        for _ in range(5):
+            assert (await anext(pieces)).text
+    assert await ready(engine) == pid
+
+
+async def test_the_gateway_goes_on_while_a_worker_is_at_a_step_that_takes_long(tmp_path):
+    """A step of 4096 x 4096 takes a second; with the model in its own process the loop would stand still as long."""
+    engine = OnnxEngine("m", OnnxSettings(str(build_tiny_model(tmp_path, work=4096))))
+    try:
+        await ready(engine)
+        working = asyncio.create_task(pieces_of(engine, task(seed=1), count=1))
+        loop = asyncio.get_running_loop()
+        began_s = last_s = loop.time()
+        longest_s = 0.0
+        while not working.done():
+            await asyncio.sleep(0.001)
+            longest_s, last_s = max(longest_s, loop.time() - last_s), loop.time()
+        assert await working
+        assert longest_s < (last_s - began_s) / 3
+        print(json.dumps({"step_s": last_s - began_s, "longest_stall_s": longest_s}))
+    finally:
+        await engine.close()
