@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header --quiet
 
-.PHONY: help demo run test check format bench lock components encoder clean
+.PHONY: help demo run test check format bench lock components triton encoder clean
 
 help:  ## show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,8 +35,15 @@ run: $(VENV)/.serve  ## serve: OpenAI, Ollama or vLLM where they are at hand, el
 
 components: $(VENV)/.dev
 	@$(BIN)/python tests/components.py
+	@$(MAKE) --no-print-directory triton
 
-test: $(VENV)/.dev components  ## run every test, with a real Redis and the official clients
+# No stamp where it can't be installed: asking again then takes no time.
+.triton/.made: locks/triton.txt
+	@$(PYTHON) deploy/triton/install_cpu.py
+
+triton: .triton/.made  ## install a real Triton for the CPU, which tests and deploy/triton/serve_cpu.py start
+
+test: $(VENV)/.dev components  ## run every test, with a real Redis, a real Triton and the official clients
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: $(VENV)/.dev  ## formatter, linter, types, import contracts
@@ -63,4 +70,4 @@ lock: $(VENV)/.dev  ## write the locks anew from pyproject.toml
 	$(COMPILE) --group dev --extra train --extra onnx -c locks/train.txt -c locks/onnx.txt -o locks/dev.txt
 
 clean:  ## remove what was made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache tests/api/js/node_modules
+	rm -rf $(VENV) .triton .mypy_cache .ruff_cache .pytest_cache tests/api/js/node_modules

@@ -3,20 +3,22 @@
 Run by `make test`. With CI=true a missing component is a failure.
 """
 
+import ctypes
 import os
 import shutil
 import subprocess
 import sys
 
 COMPONENTS = {"redis-server": "redis-server", "node": "nodejs", "npm": "npm"}
+TRITON_PYTHONS = ((3, 10), (3, 11), (3, 12))
 
 
 def main() -> int:
     """Return the exit status: 0 when everything is there, or may be missing."""
-    missing = {package for command, package in COMPONENTS.items() if shutil.which(command) is None}
+    missing = find_missing()
     if missing and os.geteuid() == 0 and shutil.which("apt-get"):
         install(missing)
-        missing = {package for command, package in COMPONENTS.items() if shutil.which(command) is None}
+        missing = find_missing()
     if not missing:
         return 0
     print(f"missing: {' '.join(sorted(missing))}; install: apt-get install {' '.join(sorted(missing))}")
@@ -24,6 +26,24 @@ def main() -> int:
         return 1
     print("the tests that need them are skipped")
     return 0
+
+
+def find_missing() -> set[str]:
+    """Return the Debian packages to install."""
+    missing = {package for command, package in COMPONENTS.items() if shutil.which(command) is None}
+    return missing | find_missing_library()
+
+
+def find_missing_library() -> set[str]:
+    """Return Python's shared library where Debian's own Python lacks it: Triton's model processes link it."""
+    if sys.version_info[:2] not in TRITON_PYTHONS or sys.base_prefix != "/usr":
+        return set()
+    library = f"libpython3.{sys.version_info[1]}"
+    try:
+        ctypes.CDLL(f"{library}.so.1.0")
+    except OSError:
+        return {library}
+    return set()
 
 
 def install(packages: set[str]) -> None:

@@ -1,0 +1,22 @@
+"""What tests of several folders share: the one real Triton of a session."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.triton_server import TritonServer
+
+
+@pytest.fixture(scope="session")
+def one_triton() -> Iterator[TritonServer]:
+    """Start a Triton for all tests that need one. They run on one worker: `pytest.mark.xdist_group("triton")`."""
+    with TritonServer() as server:
+        yield server
+
+
+@pytest.fixture
+def triton(one_triton: TritonServer) -> TritonServer:
+    """Give the session's Triton, started anew where the test before has broken it."""
+    if not one_triton.is_ready():
+        one_triton.restart()
+    return one_triton
