@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import NoReturn, TextIO, TypeVar
 
 import click
 import msgspec
@@ -23,7 +23,7 @@ from gateway.backends.http import probe
 from gateway.classify.onnx import ClassifierLoadError, OnnxClassifier
 from gateway.core.errors import PosternError
 from gateway.extras import add_extra_commands
-from gateway.offline import check_routers, counted, explain_prompt, find_warnings, score_lines
+from gateway.offline import check_models, check_routers, counted, explain_prompt, find_warnings, score_lines
 from gateway.process import Process
 from gateway.settings.discover import discover_settings, is_simulated
 from gateway.settings.faults import SettingsError
@@ -39,6 +39,7 @@ LATER = ("usage",)
 PLAIN_YAML = re.compile(r"[a-z]+(-[a-z0-9]+)+")
 CONFIG = click.Path(dir_okay=False, path_type=Path)
 
+T = TypeVar("T")
 Overrides = dict[str, str | int]
 
 
@@ -66,19 +67,22 @@ def serve(config: Path | None, host: str | None, port: int | None, admin_port: i
     server = settings.server
     if server.workers > 1 and settings.redis is None:
         _fail("server.workers: more than one process needs shared stores; set redis.url, or leave workers at 1")
-    data, admin = _bind(server.host, server.port), _bind(server.admin_host, server.admin_port)
     reload = partial(load_checked, config, overrides)
-    announce = partial(_announce, settings, data, admin)
+    served: Workers | Process
     if server.workers > 1:
-        _run(Workers(settings, reload, serve_worker, (config, overrides)).run(data, admin, announce))
+        _or_exit(lambda: check_models(settings))
+        served = Workers(settings, reload, serve_worker, (config, overrides))
     else:
-        _run(Process(settings, reload, config).run(data, admin, announce))
+        served = _or_exit(lambda: Process(settings, reload, config))
+    data, admin = _bind(server.host, server.port), _bind(server.admin_host, server.admin_port)
+    _run(served.run(data, admin, partial(_announce, settings, data, admin)))
 
 
 def serve_worker(data: socket.socket, settings: Settings, config: Path | None, overrides: Overrides) -> None:
     """Serve as one of several processes; the parent has the admin port and has announced them."""
     set_up_logs()
-    _run(Process(settings, partial(load_checked, config, overrides), config).run(data, None, lambda: None))
+    process = _or_exit(lambda: Process(settings, partial(load_checked, config, overrides), config))
+    _run(process.run(data, None, lambda: None))
 
 
 def _run(work: Coroutine[None, None, None]) -> None:
@@ -124,6 +128,7 @@ def _url(listener: socket.socket) -> str:
 def check_config(file: Path) -> None:
     """Check a configuration: exit 0 and a summary of its routes, or exit 2 and every fault."""
     settings = _or_exit(lambda: load_checked(file, {}))
+    _or_exit(lambda: check_models(settings))
     for warning in find_warnings(settings):
         click.echo(f"warning: {warning}", err=True)
     for name, route in settings.routes.items():
@@ -256,7 +261,7 @@ for later in LATER:
 add_extra_commands(main)
 
 
-def _or_exit(make: Callable[[], Settings]) -> Settings:
+def _or_exit(make: Callable[[], T]) -> T:
     try:
         return make()
     except SettingsError as exc:

@@ -1,6 +1,7 @@
 """The composition root: the only place that names concrete classes. A plugin is one line in a table here."""
 
 import asyncio
+import importlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,10 +18,11 @@ from gateway.api.health import health_handlers
 from gateway.api.live import Live
 from gateway.api.models import model_handlers
 from gateway.auth.keys import KeyRing
-from gateway.backends.backend import Backend
+from gateway.backends.backend import Backend, BackendLoadError
+from gateway.backends.fleet import Fleet, Make
 from gateway.backends.http import Httpx2Client
 from gateway.backends.openai import OpenAIBackend
-from gateway.backends.resilience import Dispatcher, Replicas
+from gateway.backends.resilience import Dispatcher
 from gateway.backends.simulated import SimulatedBackend
 from gateway.cache.exact import ExactCache
 from gateway.cache.flights import Flights
@@ -43,7 +45,8 @@ from gateway.stores.memory import DEFAULT_MAX_BYTES
 from gateway.stores.shelf import Shelf
 from gateway.telemetry.learning_log import LearningLog
 from gateway.telemetry.logs import log_failure
-from gateway.telemetry.metrics import Metrics, merged_registry, render
+from gateway.telemetry.metrics import METRICS_FOLDER, Metrics, merged_registry, render
+from gateway.telemetry.replicas import ReplicaMetrics
 from gateway.telemetry.router_watch import RouterMetrics, RouterWatch
 
 ROUTERS = Path(__file__).parent.parent / "router_models" / "artifacts"
@@ -73,10 +76,38 @@ def simulated_backends(name: str, settings: ModelSettings) -> list[Backend]:
     return [SimulatedBackend(name, settings)]
 
 
-BACKENDS: Mapping[BackendKind, Callable[[str, ModelSettings], list[Backend]]] = {
+def load_late(module: str, function: str, extra: str) -> Make:
+    """Return a factory whose module is imported with the first model that needs it: it brings much along."""
+
+    def make(name: str, settings: ModelSettings) -> list[Backend]:
+        try:
+            found: Make = getattr(importlib.import_module(module), function)
+        except ModuleNotFoundError as exc:
+            missing = exc.name or ""
+            if missing.partition(".")[0] == __name__.partition(".")[0]:
+                raise
+            raise BackendLoadError("backend", f"needs the package {missing}", f"pip install '{extra}'") from exc
+        return found(name, settings)
+
+    return make
+
+
+BACKENDS: Mapping[BackendKind, Make] = {
     BackendKind.OPENAI: openai_backends,
+    BackendKind.TRITON: load_late("gateway.backends.triton.backend", "triton_backends", "postern"),
+    BackendKind.ONNX: load_late("gateway.backends.onnx.backend", "onnx_backends", "postern[onnx]"),
     BackendKind.SIMULATED: simulated_backends,
 }
+
+
+def make_backends(name: str, settings: ModelSettings) -> list[Backend]:
+    """Return the replicas of a model. Raises BackendLoadError."""
+    return BACKENDS[settings.backend](name, settings)
+
+
+def no_backends(name: str, settings: ModelSettings) -> list[Backend]:  # noqa: ARG001 - a Make
+    """Return no replicas: for whoever decides and asks nobody."""
+    return []
 
 
 MAX_SESSIONS = 20_000
@@ -87,8 +118,9 @@ MAX_SESSION_BYTES = 33_554_432
 class Factory:
     """Build pipelines from settings; what outlives a reload (metrics, an unchanged store) is kept here."""
 
-    def __init__(self, metrics: Metrics, routers: Path = ROUTERS) -> None:
+    def __init__(self, metrics: Metrics, routers: Path = ROUTERS, make: Make = make_backends) -> None:
         self.metrics = metrics
+        self._fleet = Fleet(make, self._tracker, ReplicaMetrics(metrics).show)
         self._in_flight: InFlight | None = None
         self._router_metrics = RouterMetrics(metrics)
         self._watches: dict[str, RouterWatch] = {}
@@ -102,13 +134,14 @@ class Factory:
         self._learning_log_settings: LearningLogSettings | None = None
 
     def prepare(self, settings: Settings) -> None:
-        """Do what takes long of a strict `build`; blocks, for a thread. Raises ClassifierLoadError."""
+        """Do what takes long of a strict `build`; blocks, for a thread. Raises SettingsError, ClassifierLoadError."""
+        self._fleet.prepare(settings.models)
         self.rack.prepare(_routers_of(settings))
 
     def build(self, settings: Settings, *, is_strict: bool = False) -> Pipeline:
         """Return a pipeline. `is_strict` (at a reload) refuses a router that can't be loaded instead of failing open.
 
-        Raises ClassifierLoadError when strict.
+        Raises SettingsError for models whose files can't be used, and ClassifierLoadError when strict.
         """
         classifiers = self.rack.open(_routers_of(settings), is_strict=is_strict)
         routes = build_routes(settings, self._held(settings, classifiers))
@@ -154,10 +187,7 @@ class Factory:
         return self._in_flight
 
     def _dispatcher(self, settings: Settings) -> Dispatcher:
-        replicas = {
-            name: Replicas(BACKENDS[model.backend](name, model), self._tracker(name))
-            for name, model in settings.models.items()
-        }
+        replicas = self._fleet.take(settings.models)
         total_s = {name: model.timeouts.total_s for name, model in settings.models.items()}
         return Dispatcher(replicas, total_s, self._count_attempt)
 
@@ -217,9 +247,16 @@ class Factory:
         self.metrics.child(self.metrics.threshold, route).set(threshold)
 
     async def tend(self) -> None:
-        """Exchange with other replicas what holds the shares, and show the thresholds, until cancelled."""
+        """Look after models' replicas and after the shares, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._fleet.watch())
+            tasks.create_task(self._tend_shares())
+
+    async def _tend_shares(self) -> None:
+        """Exchange with other gateways what holds the shares, and show the thresholds."""
         while True:
             try:
+                await self._fleet.close_unused()
                 await self._shares.exchange()
                 for route, threshold in self._shares.thresholds().items():
                     self._show_threshold(route, threshold)
@@ -252,6 +289,7 @@ class Factory:
         self.rack.close()
         await self._shares.exchange()
         await self._shelf.close()
+        await self._fleet.close()
 
     async def _close_logs(self, keep: LearningLogSettings | None) -> None:
         for settings in [one for one in self._learning_logs if one != keep]:
@@ -275,7 +313,7 @@ def make_data_app(live: Live) -> AsgiApp:
 
 def make_admin(metrics: Metrics, settings: Callable[[], Settings]) -> AsgiApp:
     """Return the admin port's application; with several workers it adds up their metrics."""
-    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    folder = os.environ.get(METRICS_FOLDER)
     if folder is None:
         return make_admin_app(lambda: render(metrics.registry), settings)
     return make_admin_app(lambda: render(merged_registry(folder)), settings)

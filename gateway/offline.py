@@ -1,5 +1,6 @@
 """What the command line does without serving: explain a prompt, score a file, check the routers of a configuration."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, TextIO
@@ -8,13 +9,15 @@ import msgspec
 
 from gateway.api.body import decode_body
 from gateway.api.explain import Explanation, explain
-from gateway.app import Factory, router_folder
+from gateway.app import Factory, make_backends, no_backends, router_folder
+from gateway.backends.fleet import Fleet
 from gateway.classify.guard import Classifier
 from gateway.classify.onnx import ClassifierLoadError, OnnxClassifier
 from gateway.core.context import RequestContext
 from gateway.core.errors import InvalidValueError, PosternError
 from gateway.schema.conversation import Conversation, Turn
 from gateway.schema.request import Operation, Request
+from gateway.settings.crosscheck_models import WITH_FILES
 from gateway.settings.faults import Fault, SettingsError
 from gateway.settings.root import Settings
 from gateway.settings.routes import PolicyKind
@@ -55,7 +58,7 @@ class PromptClient:
 async def explain_prompt(settings: Settings, route: str, prompt: str) -> Explanation:
     """Explain a decision as the gateway would take it for an operator. Raises PosternError."""
     settings = msgspec.structs.replace(settings, keys=KeysSettings(), redis=None, learning_log=None)
-    factory = Factory(Metrics())
+    factory = Factory(Metrics(), make=no_backends)
     pipeline = factory.build(settings)
     try:
         return await explain(pipeline, RequestContext(Operation.CHAT, "explain"), PromptClient(route, prompt))
@@ -125,6 +128,16 @@ def check_routers(settings: Settings) -> None:
                 faults.append(Fault(path, str(exc), "name a router that can be loaded"))
     if faults:
         raise SettingsError(faults)
+
+
+def check_models(settings: Settings) -> None:
+    """Load the files of every model: templates, tokenizers, models in the process. Raises SettingsError."""
+    with_files = {name: model for name, model in settings.models.items() if model.backend in WITH_FILES}
+    fleet = Fleet(make_backends, lambda _: lambda _: None, lambda *_: None)
+    try:
+        fleet.prepare(with_files)
+    finally:
+        asyncio.run(fleet.close())
 
 
 DOMAIN_PROBES = (

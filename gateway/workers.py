@@ -21,10 +21,9 @@ from gateway.app import make_admin
 from gateway.settings.faults import SettingsError
 from gateway.settings.root import Settings
 from gateway.telemetry.logs import log
-from gateway.telemetry.metrics import Metrics, forget_worker
+from gateway.telemetry.metrics import METRICS_FOLDER, Metrics, forget_worker
 
 WATCH_S = 0.5
-METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 LoadSettings = Callable[[], Settings]
 Work = Callable[..., None]

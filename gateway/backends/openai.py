@@ -9,6 +9,7 @@ import msgspec
 from gateway.backends.backend import Call, Health
 from gateway.backends.events import up_to_first_data, whole_events
 from gateway.backends.http import HttpClient, HttpError, HttpRequest, HttpResponse
+from gateway.backends.load import fetch_load, page_of
 from gateway.core.errors import (
     PosternError,
     UpstreamContextError,
@@ -48,6 +49,7 @@ class OpenAIBackend:
         self._name = name
         self._settings = settings
         self._client = client
+        self._page = page_of(settings, url)
         self._headers = {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "postern"}
         if settings.api_key is not None:
             self._headers["authorization"] = f"Bearer {settings.api_key.reveal()}"
@@ -75,8 +77,12 @@ class OpenAIBackend:
         return min(self._settings.timeouts.first_byte_s, left_s) if call.request.is_streaming else left_s
 
     async def look(self) -> Health | None:
-        """Nobody is asked."""
-        return None
+        """Read the metrics page that the configuration names for this replica; without one, nobody is asked."""
+        if self._page is None:
+            return None
+        # Our key stays out of it: the page may belong to another server.
+        load = await fetch_load(self._client, self._page)
+        return Health(waiting=load.waiting, running=load.running, kv_cache_usage=load.kv_cache_usage)
 
     async def close(self) -> None:
         """Close the connection pool."""

@@ -6,7 +6,7 @@ After the first byte nothing is tried again: a second answer glued to half a fir
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from gateway.backends.backend import Backend, Call
+from gateway.backends.backend import Backend, Call, Health
 from gateway.core.clock import Clock, monotonic_s
 from gateway.core.errors import PosternError, UpstreamContextError, UpstreamError, UpstreamUnavailableError
 from gateway.core.reply import Reply
@@ -14,6 +14,9 @@ from gateway.core.reply import Reply
 COOLDOWN_S = 2.0
 """How long a replica that failed is asked last; long enough that most requests miss a dead one, short enough to notice
 its return."""
+
+FULL_KV_CACHE = 0.95
+"""From this share on a server preempts what it runs, or lets new requests wait: others are asked first."""
 
 CountAttempt = Callable[[str, str], None]
 """Told each attempt's model and outcome (`ok`, or the error's code)."""
@@ -27,22 +30,47 @@ CallOf = Callable[[float], Call]
 
 
 class Replicas:
-    """The replicas of one model: the one with the fewest requests is asked first, one that just failed last."""
+    """The replicas of one model: the one with the fewest requests is asked first, one that just failed last.
 
-    def __init__(self, backends: Sequence[Backend], track: Track, clock: Clock = monotonic_s) -> None:
-        self._backends = tuple(backends)
+    What a replica says of itself counts for `stale_s`; one that is not ready is asked last of all, but asked: what it
+    said may be wrong, or over.
+    """
+
+    def __init__(
+        self, backends: Sequence[Backend], track: Track, clock: Clock = monotonic_s, *, stale_s: float = 6.0
+    ) -> None:
+        self.backends = tuple(backends)
         self._track = track
         self._clock = clock
-        self._in_flight = dict.fromkeys(self._backends, 0)
+        self._stale_s = stale_s
+        self._in_flight = dict.fromkeys(self.backends, 0)
         self._failed_s: dict[Backend, float] = {}
+        self._said: dict[Backend, tuple[Health, float]] = {}
         self._turn = 0
+        self._holders = 0
+        self.is_closed = False
+
+    def note(self, backend: Backend, health: Health) -> None:
+        """Take down what a replica said of itself."""
+        self._said[backend] = health, self._clock()
 
     def in_order(self) -> list[Backend]:
         """Return every replica, best first; equals take turns."""
-        count = len(self._backends)
+        count = len(self.backends)
+        if count == 1:
+            return [*self.backends]
         self._turn = (self._turn + 1) % count
-        turned = self._backends[self._turn :] + self._backends[: self._turn]
-        return sorted(turned, key=lambda backend: (self._is_cooling(backend), self._in_flight[backend]))
+        turned = self.backends[self._turn :] + self.backends[: self._turn]
+        return sorted(turned, key=self._rank)
+
+    def _rank(self, backend: Backend) -> tuple[bool, bool, bool, int]:
+        """Return what replicas are sorted by: readiness, failures, room in the KV cache, then requests."""
+        is_cooling, in_flight = self._is_cooling(backend), self._in_flight[backend]
+        health, said_s = self._said.get(backend, (None, 0.0))
+        if health is None or self._clock() - said_s > self._stale_s:
+            return False, is_cooling, False, in_flight
+        is_full = (health.kv_cache_usage or 0.0) >= FULL_KV_CACHE
+        return not health.is_ready, is_cooling, is_full, in_flight + (health.waiting or 0)
 
     def _is_cooling(self, backend: Backend) -> bool:
         failed_s = self._failed_s.get(backend)
@@ -59,6 +87,8 @@ class Replicas:
                 self._failed_s[backend] = self._clock()
             raise
         self._failed_s.pop(backend, None)
+        if backend in self._said and not self._said[backend][0].is_ready:
+            del self._said[backend]  # it has just answered
         return self._counted(backend, reply)
 
     def _counted(self, backend: Backend, reply: Reply) -> Reply:
@@ -78,9 +108,23 @@ class Replicas:
         self._in_flight[backend] += change
         self._track(change)
 
+    def hold(self) -> "Replicas":
+        """Count one more that asks these replicas, and must close them."""
+        self._holders += 1
+        return self
+
     async def close(self) -> None:
-        """Close every replica's connections."""
-        for backend in self._backends:
+        """Let go. Whoever is the last to do so closes every replica's connections."""
+        self._holders -= 1
+        if self._holders <= 0:
+            await self.close_now()
+
+    async def close_now(self) -> None:
+        """Close every replica's connections, whoever may still ask them."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        for backend in self.backends:
             await backend.close()
 
 
@@ -150,6 +194,6 @@ class Dispatcher:
         return reply
 
     async def close(self) -> None:
-        """Close every connection of every model."""
+        """Let go of every model's replicas."""
         for replicas in self._replicas.values():
             await replicas.close()

@@ -1,9 +1,12 @@
 """The metrics themselves. prometheus_client is imported in this folder only."""
 
+import math
+import os
 from collections.abc import Iterable
 from typing import TypeVar, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import Metric as Family
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
@@ -11,6 +14,9 @@ from gateway.core.clock import Stage
 from gateway.core.context import Bill, Charge, RequestContext
 from gateway.core.errors import DrainingError, OverloadedError
 from gateway.telemetry import names
+
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable that makes prometheus_client keep metrics as files in a folder, for several processes."""
 
 M = TypeVar("M", Counter, Gauge, Histogram)
 OTHER = "other"
@@ -92,6 +98,17 @@ class Metrics:
         if found is None:
             found = self._children[key] = metric.labels(*labels)
         return cast("M", found)
+
+    def drop(self, gauge: Gauge, *labels: str) -> None:
+        """Let a gauge tell nothing of these labels any more."""
+        key = (gauge, *labels)
+        if key not in self._children:
+            return
+        if METRICS_FOLDER in os.environ:
+            self.child(gauge, *labels).set(math.nan)  # files only grow: `merged_registry` leaves it out
+        else:
+            del self._children[key]
+            gauge.remove(*labels)
 
     def know(self, configured: Iterable[str]) -> None:
         """Take the names of routes and models that may be labels; all others are `other`."""
@@ -183,10 +200,21 @@ def render(registry: CollectorRegistry) -> tuple[bytes, str]:
     return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
+class _Told(MultiProcessCollector):
+    """Leaves out what was dropped."""
+
+    def collect(self) -> Iterable[Family]:
+        """Return every metric with the samples that tell something."""
+        families: Iterable[Family] = super().collect()  # type: ignore[no-untyped-call]
+        for family in families:
+            family.samples = [sample for sample in family.samples if not math.isnan(sample.value)]
+            yield family
+
+
 def merged_registry(folder: str) -> CollectorRegistry:
     """Return a registry that adds up every worker's metrics, kept as files in `folder`."""
     registry = CollectorRegistry()
-    MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]
+    _Told(registry, path=folder)  # type: ignore[no-untyped-call]
     return registry
 
 

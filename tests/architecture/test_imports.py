@@ -20,6 +20,9 @@ HOMES = {
     "httpx2": "backends",
 }
 
+LATE = ("tritonclient", "grpc", "onnxruntime_genai", "jinja2", "tokenizers")
+"""What brings much along, and is loaded with the first model that needs it."""
+
 
 def imported_by(tree):
     """Every module that a file imports, wherever in it."""
@@ -48,6 +51,16 @@ def test_a_library_is_imported_in_one_folder_only(library):
     assert homes == {HOMES[library]}
 
 
+@pytest.mark.parametrize("library", LATE)
+def test_a_library_that_only_some_models_need_is_imported_in_backends_only(library):
+    homes = {
+        path.relative_to(GATEWAY).parts[0]
+        for path in FILES
+        if any(name.split(".")[0] == library for name in imported_by(ast.parse(path.read_text())))
+    }
+    assert homes <= {"backends"}
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(GATEWAY)))
 def test_nothing_is_imported_inside_a_function(path):
     for node in ast.walk(ast.parse(path.read_text())):
@@ -61,4 +74,35 @@ def test_serving_never_imports_what_trains():
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = {name.split(".")[0] for name in run.stdout.split()}
     assert not loaded & {"router_models", "sklearn", "onnx", "pyarrow", "pytest", "hypothesis"}
+    assert "gateway" in loaded
+
+
+SERVE = """
+import asyncio, sys
+import gateway.__main__
+from gateway.app import Factory, make_admin, make_data_app
+from gateway.api.live import Live
+from gateway.settings.simulated import simulated_settings
+from gateway.telemetry.metrics import Metrics
+
+async def main():
+    factory, settings = Factory(Metrics()), simulated_settings()
+    live = Live(factory.build(settings), settings)
+    make_data_app(live), make_admin(factory.metrics, lambda: settings)
+    task = asyncio.create_task(factory.tend())
+    await asyncio.sleep(0.05)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await live.pipeline.close()
+    await factory.close()
+
+asyncio.run(main())
+print(*sys.modules)
+"""
+
+
+def test_serving_without_such_models_loads_nothing_of_what_they_need():
+    run = subprocess.run([sys.executable, "-c", SERVE], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in run.stdout.split()}
+    assert not loaded & set(LATE)
     assert "gateway" in loaded

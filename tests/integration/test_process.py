@@ -175,15 +175,29 @@ async def test_a_request_still_being_sent_survives_a_reload(upstream: Upstream, 
         assert (await wire.response()).status == 200
 
 
-async def test_the_old_configurations_connections_close_once_nobody_needs_them(
-    upstream: Upstream, tmp_path: Path
-) -> None:
+async def test_a_reload_keeps_the_connections_of_models_that_did_not_change(upstream: Upstream, tmp_path: Path) -> None:
+    async with run(config(upstream), tmp_path) as gateway:
+        assert (await call(gateway.url, ask("hi"))).status == 200
+        for attempt in range(1, 4):
+            changed = config(upstream)
+            changed["models"]["small"]["price"]["output"] = 2.0 + attempt  # read by nothing that is connected
+            gateway.write(changed)
+            gateway.signal(signal.SIGHUP)
+            await eventually(lambda wanted=attempt: sum(row["event"] == "reloaded" for row in gateway.log) >= wanted)
+            assert (await call(gateway.url, ask("hi"))).status == 200
+        assert upstream.connections == connections_to(upstream.url) == 1
+
+
+async def test_a_changed_models_connections_close_once_nobody_needs_them(upstream: Upstream, tmp_path: Path) -> None:
+    changed = config(upstream)
+    changed["models"]["small"]["timeouts"] = {"connect_s": 1.5}
     async with run(config(upstream), tmp_path) as gateway, await Wire.connect(gateway.url) as wire:
         assert (await call(gateway.url, ask("hi"))).status == 200
         assert connections_to(upstream.url) == 1
         request = post(ask("hi"))
         await wire.send(request[:-5])
         await asyncio.sleep(0.1)
+        gateway.write(changed)
         gateway.signal(signal.SIGHUP)
         await gateway.wait_for("reloaded")
         await asyncio.sleep(0.1)

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from msgspec import structs
 
+from gateway.backends.backend import Health
 from gateway.backends.resilience import COOLDOWN_S, Dispatcher, Replicas
 from gateway.core.errors import (
     UpstreamContextError,
@@ -28,6 +29,12 @@ class FakeBackend:
         self.deadlines = []
         self.closed_replies = 0
         self.is_closed = False
+        self.said = None
+        self.looks = 0
+
+    async def look(self):
+        self.looks += 1
+        return self.said
 
     async def open(self, call):
         self.log.append(self.url)
@@ -57,6 +64,7 @@ class House:
         replicas = {
             model: Replicas(backends, self.tracked.append, self.clock) for model, backends in self.backends.items()
         }
+        self.replicas = replicas
         self.dispatcher = Dispatcher(
             replicas,
             dict.fromkeys(replicas, 10.0) | (total_s or {}),
@@ -261,3 +269,81 @@ async def test_closing_closes_every_replica():
 def test_every_upstream_error_but_a_small_window_is_a_reason_to_cool():
     assert issubclass(UpstreamContextError, UpstreamError)
     assert not issubclass(UpstreamRejectionError, UpstreamError)
+
+
+class Pair:
+    """A model with three replicas, and what each says of itself."""
+
+    def __init__(self, *said):
+        self.clock = FakeClock()
+        self.backends = [FakeBackend(f"m.{n}") for n in range(len(said))]
+        self.replicas = Replicas(self.backends, lambda _: None, self.clock, stale_s=6.0)
+        for backend, health in zip(self.backends, said, strict=True):
+            if health is not None:
+                self.replicas.note(backend, health)
+
+    def asked(self, times=6):
+        """The places of the replicas that are asked first, and of those asked last."""
+        orders = [[self.backends.index(one) for one in self.replicas.in_order()] for _ in range(times)]
+        assert all(sorted(order) == list(range(len(self.backends))) for order in orders)
+        return {order[0] for order in orders}, {order[-1] for order in orders}
+
+
+@pytest.mark.parametrize(
+    ("said", "first", "last"),
+    [
+        ((None, None, None), {0, 1, 2}, {0, 1, 2}),
+        ((Health(waiting=3), Health(waiting=1), Health(waiting=2)), {1}, {0}),
+        ((Health(waiting=3), None, Health(waiting=2)), {1}, {0}),
+        ((Health(is_ready=False), Health(waiting=1000), Health(kv_cache_usage=1.0)), {1}, {0}),
+        ((Health(kv_cache_usage=0.95), Health(waiting=5, kv_cache_usage=0.94), Health()), {2}, {0}),
+        ((Health(running=100), Health(), Health()), {0, 1, 2}, {0, 1, 2}),
+        ((Health(is_ready=False),) * 3, {0, 1, 2}, {0, 1, 2}),
+    ],
+)
+def test_who_is_ready_and_has_room_is_asked_first_and_nobody_is_left_out(said, first, last):
+    assert Pair(*said).asked() == (first, last)
+
+
+def test_what_a_replica_said_counts_until_it_is_stale():
+    pair = Pair(Health(is_ready=False), Health(waiting=5))
+    assert pair.asked()[0] == {1}
+    pair.clock.pass_s(6.1)
+    assert pair.asked()[0] == {0, 1}
+
+
+def test_own_requests_and_those_told_add_up():
+    pair = Pair(Health(waiting=2), Health())
+    pair.replicas._in_flight[pair.backends[1]] = 3
+    assert pair.asked()[0] == {0}
+    pair.replicas._in_flight[pair.backends[1]] = 1
+    assert pair.asked()[0] == {1}
+
+
+async def test_one_that_failed_comes_before_one_that_says_it_is_not_ready():
+    pair = Pair(None, Health(is_ready=False), None)
+    pair.backends[0].fault = UpstreamUnavailableError("away")
+    await raised_by(pair.replicas.open(pair.backends[0], call()))
+    assert [pair.backends.index(one) for one in pair.replicas.in_order()] == [2, 0, 1]
+
+
+async def test_a_replica_that_answers_is_ready_whatever_it_said_before():
+    pair = Pair(Health(is_ready=False), Health())
+    await (await pair.replicas.open(pair.backends[0], call())).close()
+    assert pair.asked()[0] == {0, 1}
+
+
+async def test_replicas_that_are_not_ready_are_still_tried():
+    house = House(small=2)
+    for backend in house.backends["small"]:
+        house.replicas["small"].note(backend, Health(is_ready=False))
+    assert (await house.open("small")).model == "small"
+
+
+async def test_replicas_are_closed_by_the_last_who_holds_them():
+    pair = Pair(None)
+    first, second = pair.replicas.hold(), pair.replicas.hold()
+    await first.close()
+    assert not pair.backends[0].is_closed
+    await second.close()
+    assert pair.backends[0].is_closed

@@ -8,12 +8,15 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from gateway import app
 from gateway.__main__ import LATER, main
 from gateway.auth.keys import hash_key
+from gateway.backends.backend import BackendLoadError
 from gateway.classify.onnx import OnnxClassifier
 from gateway.core.judgement import Judgement
 from gateway.settings.faults import SettingsError
 from gateway.settings.load import parse_settings
+from gateway.settings.models import BackendKind
 
 CONFIG = """
 models:
@@ -247,3 +250,60 @@ def test_a_held_share_is_told_by_check_config_and_by_explain(config, monkeypatch
     told = json.loads(run("explain", "--json", "--config", config, EASY).stdout)
     assert (told["strong_share"], told["threshold"]) == (0.3, 0.7)
     assert "(moves" not in run("explain", "--config", config, "--route", "fixed", EASY).stdout
+
+
+WITH_TRITON = """
+models:
+  small: {backend: simulated}
+  llama: {backend: triton, urls: ["grpc://127.0.0.1:1"], triton: {dialect: vllm}, chat_template: llama3.jinja}
+routes:
+  auto: {models: [small, llama], policy: {threshold: 0}}
+"""
+
+
+def refuse(name, settings):
+    raise BackendLoadError("chat_template", f"is not there: {settings.chat_template}", "name a template")
+
+
+def test_a_file_of_a_model_that_cannot_be_loaded_is_a_fault_at_its_key(config, monkeypatch):
+    monkeypatch.setitem(app.BACKENDS, BackendKind.TRITON, refuse)
+    found = run("check-config", write(config, WITH_TRITON))
+    assert found.exit_code == 2
+    told = f"models.llama.chat_template: is not there: {config.parent}/llama3.jinja; name a template"
+    assert found.stderr.splitlines() == [told]
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "2")])
+def test_a_gateway_whose_models_cannot_be_loaded_does_not_start(config, monkeypatch, workers):
+    monkeypatch.setitem(app.BACKENDS, BackendKind.TRITON, refuse)
+    write(config, WITH_TRITON + "redis: {url: redis://127.0.0.1:1}\n")
+    found = run("serve", "--config", config, "--port", "0", "--admin-port", "0", *workers)
+    assert (found.exit_code, found.exception.__class__) == (2, SystemExit)
+    assert found.stderr.splitlines()[-1].startswith("models.llama.chat_template: is not there")
+
+
+def test_what_check_config_has_loaded_it_closes(config, monkeypatch):
+    closed = []
+
+    class Loaded:
+        url = "u"
+
+        async def close(self):
+            closed.append(self)
+
+    monkeypatch.setitem(app.BACKENDS, BackendKind.TRITON, lambda *_: [Loaded(), Loaded()])
+    found = run("check-config", write(config, WITH_TRITON))
+    assert (found.exit_code, len(closed)) == (0, 2)
+    assert found.stdout == "auto: small < llama  (complexity, threshold 0)\n"
+
+
+def test_an_explanation_loads_no_model_and_tells_the_field_that_one_cannot_carry(config, monkeypatch):
+    monkeypatch.setitem(app.BACKENDS, BackendKind.TRITON, refuse)
+    write(config, WITH_TRITON)
+    assert "auto -> llama (strong)" in run("explain", "--config", config, HARD).stdout
+    write(config, WITH_TRITON.replace(", chat_template: llama3.jinja", ""))
+    told = run("explain", "--config", config, HARD).stdout
+    assert "auto -> small (weak), because: capability" in told
+    assert re.search(r"strong +llama .* capability \(lacks messages\)$", told, re.MULTILINE)
+    as_json = json.loads(run("explain", "--config", config, "--json", HARD).stdout)
+    assert [one["lacks"] for one in as_json["candidates"]] == [None, "messages"]

@@ -5,6 +5,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway.telemetry import names
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.replicas import ReplicaMetrics
 
 PROMISED = {
     "gen_ai_client_token_usage": (),
@@ -23,6 +24,10 @@ PROMISED = {
     "postern_threshold": ("route",),
     "postern_cache_requests_total": ("route", "outcome"),
     "postern_upstream_attempts_total": ("model", "outcome"),
+    "postern_upstream_ready": ("model", "url"),
+    "postern_upstream_waiting_requests": ("model", "url"),
+    "postern_upstream_running_requests": ("model", "url"),
+    "postern_upstream_kv_cache_usage_ratio": ("model", "url"),
     "postern_in_flight": ("model",),
     "postern_shed_total": ("reason",),
     "postern_fail_open_total": ("stage",),
@@ -35,7 +40,8 @@ NOT_YET = {"postern_upstream_state"}
 
 def registered():
     metrics = Metrics(CollectorRegistry())
-    return {metric._name: metric for metric in vars(metrics).values() if hasattr(metric, "_labelnames")}
+    kept = (*vars(metrics).values(), *vars(ReplicaMetrics(metrics)).values())
+    return {metric._name: metric for metric in kept if hasattr(metric, "_labelnames")}
 
 
 @pytest.mark.parametrize("name", PROMISED)
