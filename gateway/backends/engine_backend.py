@@ -37,7 +37,7 @@ class EngineBackend:
         self._settings = settings
         self._engine = engine
         self._counter = tokenizer
-        self._prompter = Prompter(settings.context_tokens, template, tokenizer)
+        self._prompter = Prompter(settings, template, tokenizer)
 
     async def open(self, call: Call) -> Reply:
         """Start the engine and wait for its first piece; for all of them where the answer is not streamed."""
@@ -151,7 +151,7 @@ class _Answer:
         self.has_begun = False
         self.prompt = prompt
         self.deadline_s = deadline_s
-        self.transcript = Transcript(prompt.sampling, None)
+        self.transcript = Transcript(prompt.sampling, prompt.tool_calls())
         self.writer = Writer(head, tells_logprobs=prompt.sampling.logprobs is not None)
 
     async def next_piece(self) -> Piece | None:

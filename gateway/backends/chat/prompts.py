@@ -5,15 +5,18 @@ from typing import Any
 
 import msgspec
 
+from gateway.backends.chat.families import BARE, GRAMMARS, guess_format
 from gateway.backends.chat.fields import Fields
 from gateway.backends.chat.sampling import read_max_tokens, read_sampling
 from gateway.backends.chat.template import ChatTemplate
 from gateway.backends.chat.tokens import TokenCounter
+from gateway.backends.chat.tool_calls import Grammar, ToolCalls
 from gateway.backends.chat.tools import ToolWish, read_schema, read_tools
 from gateway.backends.engine import Sampling
 from gateway.core.errors import UnsupportedParameterError, UpstreamContextError
 from gateway.core.tokens import estimate_tokens
 from gateway.schema.request import Operation, Request
+from gateway.settings.models import ModelSettings
 
 GENEROSITY = 1.25
 """How much longer than estimated a prompt is taken to be where nobody counts: what is left must be left indeed."""
@@ -22,22 +25,35 @@ MIN_LEFT_TOKENS = 256
 
 
 class Prompt(msgspec.Struct, frozen=True):
-    """What to ask an engine. `token_count` is None where the prompt's tokens have not been counted."""
+    """What to ask an engine. `token_count` is None where the prompt's tokens have not been counted.
+
+    `grammar`: how the answer writes its tool calls; None where there are none to look for.
+    """
 
     text: str
     sampling: Sampling
     tools: ToolWish
+    grammar: Grammar | None
     token_count: int | None
+
+    def tool_calls(self) -> ToolCalls | None:
+        """Return what finds the calls in an answer."""
+        if self.grammar is None:
+            return None
+        return ToolCalls(self.grammar, self.tools.names, is_parallel=self.tools.is_parallel)
 
 
 class Prompter:
     """Makes prompts for one model."""
 
-    def __init__(self, context_tokens: int, template: ChatTemplate | None, counter: TokenCounter | None) -> None:
-        self._context_tokens = context_tokens
+    def __init__(self, settings: ModelSettings, template: ChatTemplate | None, counter: TokenCounter | None) -> None:
+        self._context_tokens = settings.context_tokens
         self._template = template
         self._counter = counter
         self._fields = Fields()
+        guessed = guess_format(template.source) if template is not None else None
+        tool_format = settings.tool_format or guessed
+        self._grammar = GRAMMARS[tool_format] if tool_format is not None else None
 
     async def make(self, request: Request) -> Prompt:
         """Read a request, render it and see what room is left.
@@ -57,7 +73,13 @@ class Prompter:
             schema, text = read_schema(request), self._completion_prompt(request)
         sampling = read_sampling(request, self._fields, schema)
         max_tokens, token_count = await self._bound(text, read_max_tokens(request, self._fields))
-        return Prompt(text, msgspec.structs.replace(sampling, max_tokens=max_tokens), tools, token_count)
+        sampling = msgspec.structs.replace(sampling, max_tokens=max_tokens)
+        return Prompt(text, sampling, tools, self._grammar_of(tools), token_count)
+
+    def _grammar_of(self, tools: ToolWish) -> Grammar | None:
+        if not tools.told:
+            return None
+        return self._grammar if tools.schema is None else BARE
 
     def _completion_prompt(self, request: Request) -> str:
         if request.operation is not Operation.COMPLETION:

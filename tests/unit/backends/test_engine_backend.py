@@ -17,9 +17,10 @@ from gateway.core.errors import (
 )
 from gateway.schema.request import Operation
 from gateway.schema.sse import DONE, data_of, events_in
+from gateway.settings.engines import ToolFormat
 from gateway.settings.models import TimeoutSettings
 from tests.builders import call, collect, raised_by, request
-from tests.engines import END, engine_backend
+from tests.engines import END, PLAIN, engine_backend
 
 
 class Words:
@@ -387,3 +388,117 @@ async def test_looks_and_closes_are_the_engines():
     assert await backend.look() == Health(waiting=3)
     await backend.close()
     assert engine.closed == 1
+
+
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "get_weather",
+            "description": "Tell the weather.",
+            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+        },
+    },
+    {"type": "function", "function": {"name": "now"}},
+]
+CALL = ('<tool_call>\n{"name": "get_', 'weather", "argum', 'ents": {"city": ', '"Paris"}}\n</tool_call>')
+HERMES = ToolFormat.HERMES
+
+
+async def test_a_tool_call_is_told_in_openais_shape():
+    backend, engine = engine_backend("Let me see.\n", *CALL, END, tool_format=HERMES)
+    choice = (await whole(backend, tools=TOOLS))["choices"][0]
+    assert choice["finish_reason"] == "tool_calls"
+    assert choice["message"]["content"] == "Let me see."
+    (found,) = choice["message"]["tool_calls"]
+    assert found["id"].startswith("call_")
+    assert found["type"] == "function"
+    assert found["function"] == {"name": "get_weather", "arguments": '{"city": "Paris"}'}
+    assert json.loads(engine.tasks[0].prompt.split("<|tools|>")[1].split("<|assistant|>")[0]) == TOOLS
+
+
+async def test_a_streamed_tool_call_begins_with_its_name_and_its_arguments_follow():
+    backend, _ = engine_backend(*CALL, END, tool_format=HERMES)
+    told = await streamed(backend, tools=TOOLS)
+    deltas = [one["choices"][0]["delta"] for one in told if one["choices"]]
+    first, *rest = [delta["tool_calls"][0] for delta in deltas if "tool_calls" in delta]
+    assert first == {
+        "index": 0,
+        "id": first["id"],
+        "type": "function",
+        "function": {"name": "get_weather", "arguments": ""},
+    }
+    assert all(set(one) == {"index", "function"} for one in rest)
+    assert "".join(one["function"]["arguments"] for one in rest) == '{"city": "Paris"}'
+    assert [one["choices"][0]["finish_reason"] for one in told if one["choices"]][-1] == "tool_calls"
+    assert text_of(told) == ""
+
+
+async def test_an_answer_of_calls_alone_has_no_content():
+    backend, _ = engine_backend(*CALL, *CALL, END, tool_format=HERMES)
+    message = (await whole(backend, tools=TOOLS))["choices"][0]["message"]
+    assert message["content"] is None
+    assert len(message["tool_calls"]) == 2
+
+
+async def test_calls_that_may_not_be_parallel_end_with_the_first():
+    backend, engine = engine_backend(*CALL, "\n", *CALL, 60, tool_format=HERMES)
+    choice = (await whole(backend, tools=TOOLS, parallel_tool_calls=False))["choices"][0]
+    assert len(choice["message"]["tool_calls"]) == 1
+    assert choice["finish_reason"] == "tool_calls"
+    assert (engine.ended, engine.cancelled) == (1, 1)
+
+
+async def test_a_call_that_was_cut_off_ends_for_its_length():
+    backend, _ = engine_backend(*CALL[:-1], Piece(finish_reason="length", prompt_tokens=7), tool_format=HERMES)
+    choice = (await whole(backend, tools=TOOLS))["choices"][0]
+    assert choice["finish_reason"] == "length"
+    assert choice["message"]["tool_calls"][0]["function"]["arguments"] == '{"city": '
+
+
+@pytest.mark.parametrize("body", [{}, {"tools": []}, {"tools": TOOLS, "tool_choice": "none"}])
+async def test_without_tools_a_text_like_a_call_is_text_and_the_template_sees_none(body):
+    backend, engine = engine_backend(*CALL, END, tool_format=HERMES)
+    choice = (await whole(backend, **body))["choices"][0]
+    assert choice["message"]["content"] == "".join(CALL)
+    assert "tool_calls" not in choice["message"]
+    assert choice["finish_reason"] == "stop"
+    assert "<|tools|>" not in engine.tasks[0].prompt
+
+
+async def test_calls_of_an_unknown_family_stay_text():
+    backend, _ = engine_backend(*CALL, END)
+    choice = (await whole(backend, tools=TOOLS))["choices"][0]
+    assert choice["message"]["content"] == "".join(CALL)
+
+
+async def test_the_family_is_told_from_the_template():
+    backend, _ = engine_backend(*CALL, END, source=PLAIN + "{# <tool_call> #}")
+    assert len((await whole(backend, tools=TOOLS))["choices"][0]["message"]["tool_calls"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("choice", "names"),
+    [
+        ("required", [["get_weather"], ["now"]]),
+        ({"type": "function", "function": {"name": "now"}}, [["now"]]),
+    ],
+)
+async def test_a_call_that_must_be_is_guided_and_read_as_one(choice, names):
+    backend, engine = engine_backend('{"name": "now", ', '"arguments": {}}', END, tool_format=HERMES)
+    told = (await whole(backend, tools=TOOLS, tool_choice=choice))["choices"][0]
+    assert told["message"]["tool_calls"][0]["function"] == {"name": "now", "arguments": "{}"}
+    assert told["finish_reason"] == "tool_calls"
+    schema = json.loads(engine.tasks[0].sampling.schema)
+    calls = schema.get("anyOf", [schema])
+    assert [call["properties"]["name"]["enum"] for call in calls] == names
+
+
+async def test_log_probabilities_come_with_calls_too():
+    pieces = [Piece(text, token_count=1, logprobs=(TokenLogprob(text, -0.1),)) for text in CALL]
+    backend, _ = engine_backend(*pieces, END, tool_format=HERMES)
+    choice = (await whole(backend, tools=TOOLS, logprobs=True))["choices"][0]
+    assert [token["token"] for token in choice["logprobs"]["content"]] == list(CALL)
+    told = await streamed(backend, tools=TOOLS, logprobs=True)
+    found = [one["choices"][0]["logprobs"] for one in told if one["choices"] and one["choices"][0]["logprobs"]]
+    assert [token["token"] for entry in found for token in entry["content"]] == list(CALL)
