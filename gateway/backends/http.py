@@ -1,5 +1,6 @@
 """The HTTP seam under the backends that speak it: one method, `send`. httpx2 is imported here and nowhere else."""
 
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -55,8 +56,10 @@ class Httpx2Client:
     longer than that either.
     """
 
-    def __init__(self, *, connect_s: float, max_connections: int) -> None:
+    def __init__(self, *, connect_s: float, max_connections: int, trust: ssl.SSLContext | None = None) -> None:
+        """`trust`: whose certificates are taken; None: what the machine trusts."""
         self._client = httpx2.AsyncClient(
+            verify=True if trust is None else trust,
             timeout=httpx2.Timeout(None, connect=connect_s, pool=connect_s),
             limits=httpx2.Limits(max_connections=max_connections, max_keepalive_connections=max_connections),
             follow_redirects=False,

@@ -94,9 +94,7 @@ ROWS: Final[Mapping[Dialect | BackendKind, Row]] = {
         frozenset({"seed", "top_k", "min_tokens", "presence_penalty", "frequency_penalty", "repetition_penalty"}),
         can_guide=True,
     ),
-    Dialect.LLMAPI: Row(
-        frozenset({"seed", "top_k", "presence_penalty", "frequency_penalty", "repetition_penalty"}), can_guide=False
-    ),
+    Dialect.LLMAPI: Row(frozenset({"seed", "top_k", "presence_penalty", "frequency_penalty"}), can_guide=False),
     BackendKind.ONNX: Row(frozenset({"seed", "top_k", "repetition_penalty"}), can_guide=True),
 }
 

@@ -1,0 +1,116 @@
+"""The engine of a model on Triton: a dialect over a transport, checked before it is trusted."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from gateway.backends.backend import Health
+from gateway.backends.engine import Piece, Task
+from gateway.backends.triton.dialects import Dialect, find_lacking, find_mismatch
+from gateway.backends.triton.faults import error_of, is_absence
+from gateway.backends.triton.responses import GivenUpError
+from gateway.backends.triton.wire import Ask, Fault, ModelFacts, Transport, WireError
+from gateway.core.errors import (
+    PosternError,
+    UpstreamFailureError,
+    UpstreamInterruptedError,
+    UpstreamModelUnavailableError,
+)
+
+
+class TritonEngine:
+    """One model on one server.
+
+    Its metadata is read before the first request, and anew whenever the model or its server was away: what comes back
+    may be another. A model that does not speak the dialect fails every request at once, until a look finds it mended.
+    """
+
+    def __init__(self, name: str, url: str, dialect: Dialect, transport: Transport, look_s: float) -> None:
+        self.url = url
+        self._name = name
+        self._dialect = dialect
+        self._transport = transport
+        self._look_s = look_s
+        self._facts: ModelFacts | None = None
+        self._mismatch: str | None = None
+        self._checking = asyncio.Lock()
+
+    async def generate(self, task: Task) -> AsyncGenerator[Piece, None]:
+        """Yield pieces as the model gives them."""
+        has_begun = False
+        try:
+            facts = await self._checked()
+            ask = self._ask(task, facts)
+            reader = self._dialect.reader(task, facts)
+            async with aclosing(self._transport.ask(ask, facts)) as responses:
+                async for outputs in responses:
+                    piece = reader.read(outputs)
+                    has_begun = True
+                    yield piece
+            if not has_begun:
+                raise UpstreamFailureError(f"{self._name} sent nothing.")
+            if (rest := reader.rest()) is not None:
+                yield rest
+        except WireError as exc:
+            raise self._error_of(exc, has_begun=has_begun) from exc
+        except GivenUpError as exc:
+            kind = UpstreamInterruptedError if has_begun else UpstreamFailureError
+            raise kind(f"{self._name} gave its answer up.", detail=str(exc)) from exc
+
+    def _ask(self, task: Task, facts: ModelFacts) -> Ask:
+        inputs = self._dialect.encode(task, facts)
+        if (lacking := find_lacking(inputs, facts)) is not None:
+            raise UpstreamModelUnavailableError(f"{self._name} has no input {lacking}, which this request needs.")
+        return Ask(task.task_id, inputs, self._dialect.is_streaming(task), task.deadline_s)
+
+    async def _checked(self) -> ModelFacts:
+        """Return what is known of the model; ask where nothing is."""
+        async with self._checking:
+            if self._facts is None and self._mismatch is None:
+                await self._check()
+            if self._facts is None:
+                raise UpstreamModelUnavailableError(
+                    f"{self._name} is not the model that the configuration describes.", detail=self._mismatch
+                )
+            return self._facts
+
+    async def _check(self) -> None:
+        facts = await self._transport.describe()
+        self._mismatch = find_mismatch(self._dialect.signature, facts)
+        self._facts = facts if self._mismatch is None else None
+
+    def _error_of(self, failure: WireError, *, has_begun: bool) -> PosternError:
+        if is_absence(failure):
+            self._forget()
+        return error_of(self._name, failure, has_begun=has_begun)
+
+    def _forget(self) -> None:
+        self._facts = self._mismatch = None
+
+    async def look(self) -> Health | None:
+        """Ask for the model's readiness; read its metadata where it is not known."""
+        try:
+            async with asyncio.timeout(self._look_s):
+                return await self._look()
+        except TimeoutError:
+            return Health(is_ready=False, problem=f"it did not answer within {self._look_s:.3g} s")
+        except WireError as exc:
+            self._error_of(exc, has_begun=False)
+            return Health(is_ready=False, problem=_problem_of(exc))
+
+    async def _look(self) -> Health:
+        if not await self._transport.is_ready():
+            self._forget()
+            return Health(is_ready=False, problem="the model is not ready")
+        async with self._checking:
+            if self._facts is None:
+                await self._check()
+            return Health(is_ready=self._mismatch is None, problem=self._mismatch)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._transport.close()
+
+
+def _problem_of(failure: WireError) -> str:
+    return "it can't be reached" if failure.fault is Fault.CONNECTING else f"it failed: {failure.code or failure.fault}"

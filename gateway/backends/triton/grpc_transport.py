@@ -1,0 +1,181 @@
+"""Triton over gRPC, by tritonclient's asyncio client. gRPC and tritonclient are imported here and nowhere else.
+
+Every request is a stream of its own, whatever the model: decoupled models refuse unary calls, and grpc.aio drops the
+empty final response that would tell where one of several requests on a stream ends; so the stream's end is the end.
+"""
+
+import asyncio
+import re
+import struct
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from typing import Any
+
+import grpc
+import msgspec
+import numpy as np
+from tritonclient.grpc import InferInput
+from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException, triton_to_np_dtype
+
+from gateway.backends.triton.facts import facts_of
+from gateway.backends.triton.wire import Ask, Datatype, Fault, Input, ModelFacts, Outputs, Value, WireError
+
+FIRST_BACKOFF_MS, LAST_BACKOFF_MS = 100, 500
+"""Between two attempts to connect; gRPC's own, 1 s to 2 min, misses a server that restarts."""
+# gRPC has one status, UNAVAILABLE, for a server that can't be reached, one that died, and whatever a model calls so.
+# Source of the texts: grpc src/core (load_balancing/pick_first, chttp2 transport, posix endpoint).
+UNREACHED = re.compile(r"^(?:failed to connect|dns resolution|.*name resolution|.*connections to all)", re.IGNORECASE)
+BROKEN = re.compile(
+    r"socket closed|connection (?:reset|closed|refused|dropped|aborted)|broken pipe|goaway|rst_stream|stream removed"
+    r"|recvmsg|sendmsg|endpoint closing|cancelling all calls|transport|keepalive|timed out",
+    re.IGNORECASE,
+)
+FORMATS = {"BOOL": "?", "INT32": "i", "UINT32": "I", "INT64": "q", "UINT64": "Q", "FP32": "f", "FP64": "d"}
+
+
+class GrpcRoute(msgspec.Struct, frozen=True):
+    """Where a model is and how the way there is secured. `version`: empty, Triton's policy chooses.
+
+    `roots`: PEM of the authorities that are trusted; None: those that gRPC brings.
+    """
+
+    target: str
+    model: str
+    version: str = ""
+    is_tls: bool = False
+    roots: bytes | None = None
+    api_key: str | None = None
+    connect_s: float = 2.0
+
+
+class GrpcTransport:
+    """The way to one model over one channel, which many requests share."""
+
+    def __init__(self, route: GrpcRoute) -> None:
+        self._route = route
+        self._headers = {} if route.api_key is None else {"authorization": f"Bearer {route.api_key}"}
+        self._client: Any = None
+
+    async def ask(self, ask: Ask, facts: ModelFacts) -> AsyncGenerator[Outputs, None]:
+        """Yield the responses to one request."""
+        # With the header, errors carry gRPC's codes; those of unknown models stay in band all the same.
+        call = self._open().stream_infer(
+            _once(self._request_of(ask, facts)),
+            stream_timeout=_left_s(ask.deadline_s),
+            headers={**self._headers, "triton_grpc_error": "true"},
+        )
+        try:
+            async for result, error in call:
+                if error is not None:
+                    raise _told(error)
+                yield dict(_outputs_of(result.get_response()))
+        except grpc.aio.AioRpcError as exc:
+            raise _failure(exc.code().name, exc.details() or "") from exc
+        finally:
+            call.cancel()
+
+    def _request_of(self, ask: Ask, facts: ModelFacts) -> dict[str, Any]:
+        return {
+            "model_name": self._route.model,
+            "model_version": self._route.version,
+            "request_id": ask.request_id,
+            "inputs": [_tensor(given, facts.inputs[given.name].rank) for given in ask.inputs],
+        }
+
+    async def is_ready(self) -> bool:
+        """Tell whether the server would run the model now."""
+        try:
+            return bool(await self._open().is_model_ready(self._route.model, self._route.version, self._headers))
+        except InferenceServerException as exc:
+            failure = _told(exc)
+            if failure.fault is Fault.TOLD:
+                return False
+            raise failure from exc
+
+    async def describe(self) -> ModelFacts:
+        """Read the model's metadata and configuration."""
+        client, route = self._open(), self._route
+        try:
+            metadata = await client.get_model_metadata(route.model, route.version, self._headers, as_json=True)
+            config = await client.get_model_config(route.model, route.version, self._headers, as_json=True)
+        except InferenceServerException as exc:
+            raise _told(exc) from exc
+        return facts_of(metadata, config.get("config", {}))
+
+    async def close(self) -> None:
+        """Close the channel."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    def _open(self) -> Any:
+        """Return the client. A channel belongs to the event loop it was made on, so it is made at its first use."""
+        if self._client is None:
+            route = self._route
+            creds = grpc.ssl_channel_credentials(route.roots) if route.is_tls else None
+            self._client = InferenceServerClient(route.target, creds=creds, channel_args=_options(route.connect_s))
+        return self._client
+
+
+def _options(connect_s: float) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_receive_message_length", -1),
+        ("grpc.initial_reconnect_backoff_ms", FIRST_BACKOFF_MS),
+        ("grpc.max_reconnect_backoff_ms", LAST_BACKOFF_MS),
+        # Despite its name the time that one attempt to connect may take: 20 s by default.
+        ("grpc.min_reconnect_backoff_ms", int(connect_s * 1000)),
+        # Channels to one address would share a connection, and its backing off, with those that a reload left behind.
+        ("grpc.use_local_subchannel_pool", 1),
+        # As our HTTP: the environment sends no traffic elsewhere.
+        ("grpc.enable_http_proxy", 0),
+    ]
+
+
+def _left_s(deadline_s: float) -> float:
+    return max(deadline_s - asyncio.get_running_loop().time(), 0.001)
+
+
+async def _once(request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    yield request
+
+
+def _tensor(given: Input, rank: int) -> Any:
+    shape = [1] * (rank - 1) + [len(given.values)]
+    tensor = InferInput(given.name, shape, given.datatype.value)
+    values = [value.encode() if isinstance(value, str) else value for value in given.values]
+    kind = np.object_ if given.datatype is Datatype.BYTES else triton_to_np_dtype(given.datatype.value)
+    return tensor.set_data_from_numpy(np.array(values, dtype=kind).reshape(shape))
+
+
+def _outputs_of(response: Any) -> Iterator[tuple[str, list[Value]]]:
+    """Yield the outputs. Read here and not by numpy, which takes ten times as long for single values."""
+    for output, raw in zip(response.outputs, response.raw_output_contents, strict=False):
+        if output.datatype == "BYTES":
+            yield output.name, list(_texts_in(raw))
+        elif (kind := FORMATS.get(output.datatype)) is not None:
+            yield output.name, [value for (value,) in struct.iter_unpack(f"<{kind}", raw)]
+
+
+def _texts_in(raw: bytes) -> Iterator[bytes]:
+    """Yield the elements, each after its length in four bytes."""
+    start = 0
+    while start < len(raw):
+        (size,) = struct.unpack_from("<I", raw, start)
+        yield raw[start + 4 : start + 4 + size]
+        start += 4 + size
+
+
+def _told(error: InferenceServerException) -> WireError:
+    """Return the failure that tritonclient made an exception of; in band, an error has no status."""
+    return _failure((error.status() or "").removeprefix("StatusCode."), error.message() or "")
+
+
+def _failure(code: str, text: str) -> WireError:
+    if code == "DEADLINE_EXCEEDED":
+        return WireError(Fault.DEADLINE, text, code)
+    if code == "UNAVAILABLE" and UNREACHED.search(text) is not None:
+        return WireError(Fault.CONNECTING, text, code)
+    if code == "CANCELLED" or (code in ("UNAVAILABLE", "UNKNOWN", "INTERNAL") and BROKEN.search(text) is not None):
+        return WireError(Fault.BROKEN, text, code)
+    return WireError(Fault.TOLD, text, code)

@@ -1,0 +1,241 @@
+"""Triton over gRPC, against a server of gRPC's own that plays Triton: tensors, codes, ends, cancelling, coming back."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import grpc
+import pytest
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from gateway.backends.triton.grpc_transport import GrpcRoute, GrpcTransport
+from gateway.backends.triton.wire import Ask, Datatype, Fault, Input, ModelFacts, TensorShape, WireError
+from tests.builders import raised_by
+
+KINDS = {"text_input": ("BYTES", 2), "words": ("BYTES", 2), "limit": ("INT32", 2), "on": ("BOOL", 1), "p": ("FP32", 1)}
+FACTS = ModelFacts({name: TensorShape(*kind) for name, kind in KINDS.items()}, {})
+INPUTS = (
+    Input("text_input", Datatype.BYTES, ("Hé",)),
+    Input("words", Datatype.BYTES, ("a", "bc")),
+    Input("limit", Datatype.INT32, (7,)),
+    Input("on", Datatype.BOOL, (True,)),
+    Input("p", Datatype.FP32, (0.5,)),
+)
+
+
+def response(*texts, count=3):
+    raw = b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+    told = service_pb2.ModelInferResponse()
+    told.outputs.add(name="text_output", datatype="BYTES", shape=[len(texts)])
+    told.outputs.add(name="num_output_tokens", datatype="UINT32", shape=[1])
+    told.raw_output_contents.extend([raw, count.to_bytes(4, "little")])
+    return service_pb2.ModelStreamInferResponse(infer_response=told)
+
+
+class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
+    """Answer every stream with what `script` yields; remember what was asked, and what was cancelled."""
+
+    def __init__(self, script):
+        self.script, self.requests, self.metadata, self.cancelled = script, [], {}, asyncio.Event()
+
+    async def ModelStreamInfer(self, requests, context):  # noqa: N802 - gRPC's name
+        self.metadata = dict(context.invocation_metadata())
+        async for request in requests:
+            self.requests.append(request)
+            try:
+                async for told in self.script(context):
+                    yield told
+            except asyncio.CancelledError:
+                self.cancelled.set()
+                raise
+
+    async def ModelReady(self, request, context):  # noqa: N802
+        if request.name == "broken":
+            await context.abort(grpc.StatusCode.INTERNAL, "no such thing")
+        return service_pb2.ModelReadyResponse(ready=request.name == "m")
+
+    async def ModelMetadata(self, request, context):  # noqa: N802
+        if request.name != "m":
+            await context.abort(grpc.StatusCode.NOT_FOUND, "unknown model")
+        told = service_pb2.ModelMetadataResponse(name="m")
+        told.inputs.add(name="text_input", datatype="BYTES", shape=[-1, 1])
+        return told
+
+    async def ModelConfig(self, _, __):  # noqa: N802
+        told = service_pb2.ModelConfigResponse()
+        told.config.model_transaction_policy.decoupled = True
+        told.config.parameters["accumulate_tokens"].string_value = "true"
+        return told
+
+
+@asynccontextmanager
+async def serving(script, port=0):
+    triton, server = Triton(script), grpc.aio.server(options=[("grpc.max_receive_message_length", -1)])
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(triton, server)
+    triton.port = server.add_insecure_port(f"127.0.0.1:{port}")
+    triton.server = server
+    await server.start()
+    try:
+        yield triton
+    finally:
+        await server.stop(None)
+
+
+@asynccontextmanager
+async def speaking(port, **route):
+    transport = GrpcTransport(GrpcRoute(f"127.0.0.1:{port}", **{"model": "m", **route}))
+    try:
+        yield transport
+    finally:
+        await transport.close()
+
+
+def ask_of(*, seconds=5.0, inputs=INPUTS):
+    return Ask("task-1", inputs, is_streaming=True, deadline_s=asyncio.get_running_loop().time() + seconds)
+
+
+async def responses(transport, **asked):
+    return [outputs async for outputs in transport.ask(ask_of(**asked), FACTS)]
+
+
+async def twice(_):
+    yield response("Hé".encode(), b"")
+    yield response(b"llo\xf0", count=1)
+
+
+async def test_inputs_go_out_with_the_models_own_dimensions_and_outputs_come_in_as_bytes():
+    async with serving(twice) as triton, speaking(triton.port, version="3", api_key="k") as transport:
+        assert await responses(transport) == [
+            {"text_output": ["Hé".encode(), b""], "num_output_tokens": [3]},
+            {"text_output": [b"llo\xf0"], "num_output_tokens": [1]},
+        ]
+    (request,) = triton.requests
+    assert (request.model_name, request.model_version, request.id) == ("m", "3", "task-1")
+    assert {one.name: (one.datatype, list(one.shape)) for one in request.inputs} == {
+        "text_input": ("BYTES", [1, 1]),
+        "words": ("BYTES", [1, 2]),
+        "limit": ("INT32", [1, 1]),
+        "on": ("BOOL", [1]),
+        "p": ("FP32", [1]),
+    }
+    assert request.raw_input_contents[1] == b"\x01\x00\x00\x00a\x02\x00\x00\x00bc"
+    assert triton.metadata["authorization"] == "Bearer k"
+    assert triton.metadata["triton_grpc_error"] == "true"
+
+
+async def test_a_prompt_of_many_megabytes_goes_through():
+    async with serving(twice) as triton, speaking(triton.port) as transport:
+        prompt = Input("text_input", Datatype.BYTES, ("x" * 9_000_000,))
+        assert len(await responses(transport, inputs=(prompt,))) == 2
+
+
+async def test_an_error_in_band_has_a_text_and_no_code():
+    async def script(_):
+        yield service_pb2.ModelStreamInferResponse(error_message="unknown model")
+
+    async with serving(script) as triton, speaking(triton.port) as transport:
+        error = await raised_by(responses(transport))
+    assert (error.fault, error.text, error.code) == (Fault.TOLD, "unknown model", "")
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "fault"),
+    [
+        ("INTERNAL", "Error generating stream: boom", Fault.TOLD),
+        ("UNAVAILABLE", "Model is unavailable due to unhealthy vLLM engine", Fault.TOLD),
+        ("UNAVAILABLE", "Socket closed", Fault.BROKEN),
+        ("UNKNOWN", "Stream removed", Fault.BROKEN),
+        ("CANCELLED", "", Fault.BROKEN),
+        ("DEADLINE_EXCEEDED", "Deadline Exceeded", Fault.DEADLINE),
+    ],
+)
+async def test_a_code_that_ends_the_stream_is_told_as_what_it_is(code, text, fault):
+    async def script(context):
+        yield response(b"a")
+        await context.abort(grpc.StatusCode[code], text)
+
+    async with serving(script) as triton, speaking(triton.port) as transport:
+        error = await raised_by(responses(transport))
+    assert type(error) is WireError
+    assert (error.fault, error.code) == (fault, code)
+
+
+async def silent(_):
+    yield response(b"a")
+    await asyncio.Event().wait()
+
+
+async def test_the_deadline_is_the_servers_too():
+    async with serving(silent) as triton, speaking(triton.port) as transport:
+        error = await raised_by(responses(transport, seconds=0.1))
+        assert error.fault is Fault.DEADLINE
+        await asyncio.wait_for(triton.cancelled.wait(), 2)
+
+
+@pytest.mark.parametrize("how", ["closed", "cancelled"])
+async def test_whoever_leaves_cancels_inside_the_server(how):
+    async with serving(silent) as triton, speaking(triton.port) as transport:
+        pieces = transport.ask(ask_of(), FACTS)
+        await anext(pieces)
+        if how == "closed":
+            await pieces.aclose()
+        else:
+            waiting = asyncio.create_task(anext(pieces))
+            await asyncio.sleep(0.01)
+            waiting.cancel()
+            assert type(await raised_by(waiting)) is asyncio.CancelledError
+        await asyncio.wait_for(triton.cancelled.wait(), 2)
+
+
+async def test_a_server_that_stops_breaks_the_stream():
+    async with serving(silent) as triton, speaking(triton.port) as transport:
+        pieces = transport.ask(ask_of(), FACTS)
+        await anext(pieces)
+        waiting = asyncio.create_task(anext(pieces))
+        await asyncio.sleep(0.01)
+        await triton.server.stop(None)
+        assert (await raised_by(waiting)).fault is Fault.BROKEN
+
+
+async def test_nobody_there_is_no_connection_and_whoever_comes_back_is_found_within_two_seconds():
+    async with serving(twice) as triton, speaking(triton.port) as transport:
+        await responses(transport)
+        await triton.server.stop(None)
+        for _ in range(20):  # long enough for gRPC to be backing off
+            assert (await raised_by(transport.is_ready())).fault is Fault.CONNECTING
+            await asyncio.sleep(0.1)
+        async with serving(twice, triton.port):
+            await asyncio.wait_for(_until_ready(transport), 2)
+            assert len(await responses(transport)) == 2
+
+
+async def _until_ready(transport):
+    while True:
+        try:
+            return await transport.is_ready()
+        except WireError:
+            await asyncio.sleep(0.02)
+
+
+async def test_readiness_is_the_models_and_a_refusal_is_none():
+    async with serving(twice) as triton:
+        for model, is_ready in (("m", True), ("other", False), ("broken", False)):
+            async with speaking(triton.port, model=model) as transport:
+                assert await transport.is_ready() is is_ready
+
+
+async def test_a_model_describes_itself():
+    async with serving(twice) as triton:
+        async with speaking(triton.port) as transport:
+            told = await transport.describe()
+        async with speaking(triton.port, model="other") as transport:
+            error = await raised_by(transport.describe())
+    assert told == ModelFacts({"text_input": TensorShape("BYTES", 2)}, {}, True, {"accumulate_tokens": "true"})
+    assert (error.fault, error.code) == (Fault.TOLD, "NOT_FOUND")
+
+
+async def test_closing_twice_harms_nobody():
+    transport = GrpcTransport(GrpcRoute("127.0.0.1:1", "m"))
+    await transport.close()
+    assert (await raised_by(transport.is_ready())).fault is Fault.CONNECTING
+    await transport.close()
+    await transport.close()
