@@ -9,8 +9,9 @@ from gateway.backends.chat.template import load_template
 from gateway.backends.chat.tokens import load_tokenizer
 from gateway.backends.engine_backend import EngineBackend
 from gateway.backends.http import Httpx2Client
+from gateway.backends.load import page_of
 from gateway.backends.triton.dialects import Dialect
-from gateway.backends.triton.engine import TritonEngine
+from gateway.backends.triton.engine import TritonEngine, Watch
 from gateway.backends.triton.grpc_transport import GrpcRoute, GrpcTransport
 from gateway.backends.triton.http_transport import HttpRoute, HttpTransport
 from gateway.backends.triton.tensorrt import LlmapiDialect, TrtllmDialect
@@ -21,6 +22,7 @@ from gateway.settings.engines import TritonSettings
 from gateway.settings.models import ModelSettings
 
 GRPC_SCHEMES = frozenset({"grpc", "grpcs"})
+METRICS_PORT = 8002
 
 
 def triton_backends(name: str, settings: ModelSettings) -> list[Backend]:
@@ -41,9 +43,27 @@ def triton_engines(name: str, settings: ModelSettings) -> list[TritonEngine]:
         raise BackendLoadError("triton", "missing", "say which dialect the model speaks: vllm, trtllm or llmapi")
     dialect = dialect_of(triton)
     return [
-        TritonEngine(name, url, dialect, _transport(name, url, settings, triton), settings.watch.interval_s)
+        TritonEngine(name, url, dialect, _transport(name, url, settings, triton), _watch(name, url, settings, triton))
         for url in settings.urls
     ]
+
+
+def _watch(name: str, url: str, settings: ModelSettings, triton: TritonSettings) -> Watch:
+    page = _default_page(url) if settings.watch.metrics_urls is None else page_of(settings, url)
+    if page is None:
+        return Watch(settings.watch.interval_s)
+    client = Httpx2Client(connect_s=settings.timeouts.connect_s, max_connections=1)
+    return Watch(settings.watch.interval_s, client, page, _model_of(name, settings, triton))
+
+
+def _default_page(url: str) -> str:
+    """Return Triton's own metrics page, plain HTTP on port 8002 whatever the model is reached by."""
+    host = urlsplit(url).hostname or ""
+    return f"http://{f'[{host}]' if ':' in host else host}:{METRICS_PORT}/metrics"
+
+
+def _model_of(name: str, settings: ModelSettings, triton: TritonSettings) -> str:
+    return triton.model or settings.upstream_model or name
 
 
 def dialect_of(settings: TritonSettings) -> Dialect:
@@ -63,18 +83,17 @@ def dialect_of(settings: TritonSettings) -> Dialect:
 
 
 def _transport(name: str, url: str, settings: ModelSettings, triton: TritonSettings) -> Transport:
-    model = triton.model or settings.upstream_model or name
+    model = _model_of(name, settings, triton)
     version = triton.version or ""
-    api_key = None if settings.api_key is None else settings.api_key.reveal()
     connect_s = settings.timeouts.connect_s
     parts = urlsplit(url)
     if parts.scheme in GRPC_SCHEMES:
         is_tls = parts.scheme == "grpcs"
         roots = _roots(triton.ca_file) if is_tls else None
-        return GrpcTransport(GrpcRoute(parts.netloc, model, version, is_tls, roots, api_key, connect_s))
+        return GrpcTransport(GrpcRoute(parts.netloc, model, version, is_tls, roots, settings.api_key, connect_s))
     trust = None if triton.ca_file is None else _trust(triton.ca_file)
     client = Httpx2Client(connect_s=connect_s, max_connections=settings.max_connections, trust=trust)
-    return HttpTransport(HttpRoute(url, model, version, api_key), client)
+    return HttpTransport(HttpRoute(url, model, version, settings.api_key), client)
 
 
 def _trust(ca_file: str) -> ssl.SSLContext:

@@ -4,8 +4,12 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+import msgspec
+
 from gateway.backends.backend import Health
 from gateway.backends.engine import Piece, Task
+from gateway.backends.http import HttpClient
+from gateway.backends.load import Load, fetch_load
 from gateway.backends.triton.dialects import Dialect, find_lacking, find_mismatch
 from gateway.backends.triton.faults import error_of, is_absence
 from gateway.backends.triton.responses import GivenUpError
@@ -18,6 +22,15 @@ from gateway.core.errors import (
 )
 
 
+class Watch(msgspec.Struct, frozen=True):
+    """How a look is taken: within `look_s`, and at the server's Prometheus page where there is one, for `model`."""
+
+    look_s: float
+    client: HttpClient | None = None
+    page: str | None = None
+    model: str | None = None
+
+
 class TritonEngine:
     """One model on one server.
 
@@ -25,12 +38,12 @@ class TritonEngine:
     may be another. A model that does not speak the dialect fails every request at once, until a look finds it mended.
     """
 
-    def __init__(self, name: str, url: str, dialect: Dialect, transport: Transport, look_s: float) -> None:
+    def __init__(self, name: str, url: str, dialect: Dialect, transport: Transport, watch: Watch) -> None:
         self.url = url
         self._name = name
         self._dialect = dialect
         self._transport = transport
-        self._look_s = look_s
+        self._watch = watch
         self._facts: ModelFacts | None = None
         self._mismatch: str | None = None
         self._checking = asyncio.Lock()
@@ -88,28 +101,40 @@ class TritonEngine:
         self._facts = self._mismatch = None
 
     async def look(self) -> Health | None:
-        """Ask for the model's readiness; read its metadata where it is not known."""
+        """Ask for the model's readiness, read its metadata where it is not known, and how loaded the server is."""
         try:
-            async with asyncio.timeout(self._look_s):
-                return await self._look()
+            async with asyncio.timeout(self._watch.look_s):
+                problem = await self._find_problem()
         except TimeoutError:
-            return Health(is_ready=False, problem=f"it did not answer within {self._look_s:.3g} s")
+            problem = f"it did not answer within {self._watch.look_s:.3g} s"
         except WireError as exc:
             self._error_of(exc, has_begun=False)
-            return Health(is_ready=False, problem=_problem_of(exc))
+            problem = _problem_of(exc)
+        if problem is not None:
+            return Health(is_ready=False, problem=problem)
+        load = await self._read_load()
+        return Health(waiting=load.waiting, running=load.running, kv_cache_usage=load.kv_cache_usage)
 
-    async def _look(self) -> Health:
+    async def _find_problem(self) -> str | None:
         if not await self._transport.is_ready():
             self._forget()
-            return Health(is_ready=False, problem="the model is not ready")
+            return "the model is not ready"
         async with self._checking:
             if self._facts is None:
                 await self._check()
-            return Health(is_ready=self._mismatch is None, problem=self._mismatch)
+            return self._mismatch
+
+    async def _read_load(self) -> Load:
+        watch = self._watch
+        if watch.client is None or watch.page is None:
+            return Load()
+        return await fetch_load(watch.client, watch.page, watch.model)
 
     async def close(self) -> None:
         """Close the connections."""
         await self._transport.close()
+        if self._watch.client is not None:
+            await self._watch.client.close()
 
 
 def _problem_of(failure: WireError) -> str:

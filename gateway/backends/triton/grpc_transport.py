@@ -19,6 +19,7 @@ from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 
 from gateway.backends.triton.facts import facts_of
 from gateway.backends.triton.wire import Ask, Datatype, Fault, Input, ModelFacts, Outputs, Value, WireError
+from gateway.core.secret import Secret
 
 FIRST_BACKOFF_MS, LAST_BACKOFF_MS = 100, 500
 """Between two attempts to connect; gRPC's own, 1 s to 2 min, misses a server that restarts."""
@@ -44,7 +45,7 @@ class GrpcRoute(msgspec.Struct, frozen=True):
     version: str = ""
     is_tls: bool = False
     roots: bytes | None = None
-    api_key: str | None = None
+    api_key: Secret | None = None
     connect_s: float = 2.0
 
 
@@ -53,7 +54,7 @@ class GrpcTransport:
 
     def __init__(self, route: GrpcRoute) -> None:
         self._route = route
-        self._headers = {} if route.api_key is None else {"authorization": f"Bearer {route.api_key}"}
+        self._headers = {} if route.api_key is None else {"authorization": f"Bearer {route.api_key.reveal()}"}
         self._client: Any = None
 
     async def ask(self, ask: Ask, facts: ModelFacts) -> AsyncGenerator[Outputs, None]:

@@ -15,6 +15,7 @@ import msgspec
 from gateway.backends.http import HttpClient, HttpError, HttpRequest, HttpResponse
 from gateway.backends.triton.facts import facts_of
 from gateway.backends.triton.wire import Ask, Fault, Input, ModelFacts, Outputs, Value, WireError
+from gateway.core.secret import Secret
 from gateway.schema.sse import EventCutter, data_of, events_in
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -29,7 +30,7 @@ class HttpRoute(msgspec.Struct, frozen=True):
     url: str
     model: str
     version: str = ""
-    api_key: str | None = None
+    api_key: Secret | None = None
 
 
 class HttpTransport:
@@ -41,7 +42,7 @@ class HttpTransport:
         self._client = client
         self._headers = {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "postern"}
         if route.api_key is not None:
-            self._headers["authorization"] = f"Bearer {route.api_key}"
+            self._headers["authorization"] = f"Bearer {route.api_key.reveal()}"
 
     async def ask(self, ask: Ask, _: ModelFacts) -> AsyncGenerator[Outputs, None]:
         """Yield the responses to one request."""

@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 
-from gateway.backends.triton.engine import TritonEngine
+from gateway.backends.backend import Health
+from gateway.backends.http import HttpResponse
+from gateway.backends.triton.engine import TritonEngine, Watch
 from gateway.backends.triton.vllm import VllmDialect
 from gateway.backends.triton.wire import Fault, WireError
 from gateway.core.errors import (
@@ -13,7 +15,8 @@ from gateway.core.errors import (
     UpstreamModelUnavailableError,
     UpstreamUnavailableError,
 )
-from tests.builders import raised_by
+from gateway.core.reply import once
+from tests.builders import nothing, raised_by
 from tests.unit.backends.triton.builders import VLLM_INPUTS, facts, task
 
 GONE = WireError(Fault.TOLD, "Request for unknown model: 'm' has no available versions")
@@ -63,7 +66,7 @@ class FakeTransport:
 
 
 def engine_of(transport):
-    return TritonEngine("m", "grpc://h:1", VllmDialect(), transport, 0.05)
+    return TritonEngine("m", "grpc://h:1", VllmDialect(), transport, Watch(0.05))
 
 
 async def collect(engine, **asked):
@@ -173,3 +176,27 @@ async def test_closing_closes_the_connections():
     transport = FakeTransport()
     await engine_of(transport).close()
     assert transport.closed
+
+
+class FakePage:
+    """A metrics page."""
+
+    def __init__(self, page):
+        self.page, self.is_closed = page, False
+
+    async def send(self, _):
+        return HttpResponse(200, {}, once(self.page), nothing)
+
+    async def close(self):
+        self.is_closed = True
+
+
+async def test_a_look_tells_how_loaded_the_server_is():
+    page = FakePage(b'vllm:num_requests_waiting{model="m"} 3\nvllm:num_requests_running{model="m"} 2\n')
+    transport = FakeTransport()
+    engine = TritonEngine("m", "grpc://h:1", VllmDialect(), transport, Watch(0.05, page, "http://h:8002/metrics", "m"))
+    assert await engine.look() == Health(is_ready=True, waiting=3, running=2)
+    transport.ready = False
+    assert (await engine.look()).waiting is None
+    await engine.close()
+    assert page.is_closed

@@ -9,6 +9,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from gateway.backends.triton.grpc_transport import GrpcRoute, GrpcTransport
 from gateway.backends.triton.wire import Ask, Datatype, Fault, Input, ModelFacts, TensorShape, WireError
+from gateway.core.secret import Secret
 from tests.builders import raised_by
 
 KINDS = {"text_input": ("BYTES", 2), "words": ("BYTES", 2), "limit": ("INT32", 2), "on": ("BOOL", 1), "p": ("FP32", 1)}
@@ -103,7 +104,7 @@ async def twice(_):
 
 
 async def test_inputs_go_out_with_the_models_own_dimensions_and_outputs_come_in_as_bytes():
-    async with serving(twice) as triton, speaking(triton.port, version="3", api_key="k") as transport:
+    async with serving(twice) as triton, speaking(triton.port, version="3", api_key=Secret("k")) as transport:
         assert await responses(transport) == [
             {"text_output": ["Hé".encode(), b""], "num_output_tokens": [3]},
             {"text_output": [b"llo\xf0"], "num_output_tokens": [1]},

@@ -8,6 +8,7 @@ import pytest
 from gateway.backends.http import HttpError, HttpResponse
 from gateway.backends.triton.http_transport import HttpRoute, HttpTransport
 from gateway.backends.triton.wire import Ask, Datatype, Fault, Input, WireError
+from gateway.core.secret import Secret
 from tests.builders import raised_by
 from tests.unit.backends.triton.builders import facts
 
@@ -63,7 +64,7 @@ async def test_a_request_is_json_of_its_inputs():
 
 async def test_a_version_and_a_key_are_sent_where_they_are_set():
     http = FakeHttp(b'{"inputs": []}')
-    await transport_of(http, version="3", api_key="k").describe()
+    await transport_of(http, version="3", api_key=Secret("k")).describe()
     assert [sent.url.removeprefix("http://h:8000/v2/models/") for sent in http.sent] == [
         "my%20model/versions/3",
         "my%20model/versions/3/config",
