@@ -1,8 +1,12 @@
 """The tiny model of random weights, as `deploy/onnx/tiny_model.py` builds it, and small things to ask it with."""
 
 import asyncio
+import atexit
 import importlib.util
+import shutil
+import tempfile
 from contextlib import aclosing
+from functools import cache
 from pathlib import Path
 
 from gateway.backends.engine import Sampling, Task
@@ -21,6 +25,14 @@ def build_tiny_model(folder, **options):
     found.loader.exec_module(module)
     module.build(folder, **options)
     return folder
+
+
+@cache
+def tiny_folder(**options):
+    """The folder of a model like that, built once a test process."""
+    folder = Path(tempfile.mkdtemp(prefix="tiny-model-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return build_tiny_model(folder, **options)
 
 
 def task(prompt="hello", *, max_tokens=20, is_streaming=True, **sampling):

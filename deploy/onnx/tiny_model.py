@@ -135,7 +135,7 @@ def add_work(graph: Graph, logits: str, size: int) -> str:
     return graph.add("Add", [logits, done], "worked_logits")
 
 
-def add_leanings(graph: Graph, tokenizer: Tokenizer, logits: str) -> None:
+def add_leanings(graph: Graph, tokenizer: Tokenizer, logits: str, *, is_endless: bool) -> None:
     """Add what leans the choice of tokens; the end is never the first: an answer says something."""
     no_end = np.zeros(tokenizer.get_vocab_size(), np.float32)
     no_end[tokenizer.token_to_id(END)] = 2 * RARE_LOGIT
@@ -145,10 +145,10 @@ def add_leanings(graph: Graph, tokenizer: Tokenizer, logits: str) -> None:
     reads = graph.add("Greater", [count, graph.keep("one", np.array(1, np.int64))], "is_prompt")
     reads = graph.add("Cast", [reads], "reads_prompt", to=TensorProto.FLOAT)
     begun = graph.add("Add", [logits, graph.add("Mul", [reads, "no_end"], "beginning")], "begun_logits")
-    graph.add("Add", [begun, graph.keep("leanings", leanings(tokenizer))], "logits")
+    graph.add("Add", [begun, graph.keep("leanings", leanings(tokenizer, is_endless=is_endless))], "logits")
 
 
-def leanings(tokenizer: Tokenizer) -> NDArray[np.float32]:
+def leanings(tokenizer: Tokenizer, *, is_endless: bool) -> NDArray[np.float32]:
     """Return what is added to each token's logit: words are likely, an end comes, what can't be shown is rare."""
     bias = np.zeros(tokenizer.get_vocab_size(), np.float32)
     for token, place in tokenizer.get_vocab().items():
@@ -157,11 +157,11 @@ def leanings(tokenizer: Tokenizer) -> NDArray[np.float32]:
             bias[place] = RARE_LOGIT
         elif len(text) > 1:
             bias[place] = WORD_LOGIT
-    bias[tokenizer.token_to_id(END)] = END_LOGIT
+    bias[tokenizer.token_to_id(END)] = RARE_LOGIT if is_endless else END_LOGIT
     return bias
 
 
-def build_graph(tokenizer: Tokenizer, seed: int, work: int) -> onnx.ModelProto:
+def build_graph(tokenizer: Tokenizer, seed: int, work: int, *, is_endless: bool) -> onnx.ModelProto:
     """Return the model: tokens in, logits out, caches through."""
     graph, vocabulary = Graph(seed), tokenizer.get_vocab_size()
     graph.keep("norm", np.ones(HIDDEN, np.float32))
@@ -175,7 +175,7 @@ def build_graph(tokenizer: Tokenizer, seed: int, work: int) -> onnx.ModelProto:
     logits = graph.add("MatMul", [normed, graph.draw("head", HIDDEN, vocabulary)], "raw_logits")
     if work:
         logits = add_work(graph, logits, work)
-    add_leanings(graph, tokenizer, logits)
+    add_leanings(graph, tokenizer, logits, is_endless=is_endless)
     tokens = helper.make_tensor_value_info
     inputs = [tokens(name, TensorProto.INT64, ["batch", "tokens"]) for name in ("input_ids", "attention_mask")]
     outputs = [tokens("logits", TensorProto.FLOAT, ["batch", "tokens", vocabulary])]
@@ -231,7 +231,7 @@ def runtime_settings(tokenizer: Tokenizer) -> dict[str, object]:
     return {"model": model, "search": search}
 
 
-def build(folder: Path, seed: int = 0, work: int = 0) -> None:
+def build(folder: Path, seed: int = 0, work: int = 0, *, is_endless: bool = False) -> None:
     """Write the model's files to `folder`, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = train_tokenizer()
@@ -239,7 +239,7 @@ def build(folder: Path, seed: int = 0, work: int = 0) -> None:
     chat = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": END, "chat_template": TEMPLATE}
     (folder / "tokenizer_config.json").write_text(json.dumps(chat, indent=2))
     (folder / "genai_config.json").write_text(json.dumps(runtime_settings(tokenizer), indent=2))
-    onnx.save(build_graph(tokenizer, seed, work), folder / "model.onnx")
+    onnx.save(build_graph(tokenizer, seed, work, is_endless=is_endless), folder / "model.onnx")
 
 
 def main() -> None:
@@ -250,8 +250,9 @@ def main() -> None:
     parser.add_argument(
         "--work", type=int, default=0, help="multiply N x N matrices at each step, to be slow (default: 0)", metavar="N"
     )
+    parser.add_argument("--endless", action="store_true", help="never end by itself (default: after some 40 tokens)")
     asked = parser.parse_args()
-    build(asked.folder, asked.seed, asked.work)
+    build(asked.folder, asked.seed, asked.work, is_endless=asked.endless)
     size_bytes = sum(file.stat().st_size for file in asked.folder.iterdir())
     print(f"{asked.folder}: {size_bytes / 1e6:.1f} MB, random weights of seed {asked.seed}")
 

@@ -95,7 +95,7 @@ ROWS: Final[Mapping[Dialect | BackendKind, Row]] = {
         can_guide=True,
     ),
     Dialect.LLMAPI: Row(frozenset({"seed", "top_k", "presence_penalty", "frequency_penalty"}), can_guide=False),
-    BackendKind.ONNX: Row(frozenset({"seed", "top_k", "repetition_penalty"}), can_guide=True),
+    BackendKind.ONNX: Row(frozenset({"seed", "top_k", "min_tokens", "repetition_penalty"}), can_guide=True),
 }
 
 _CARRIED: Final = {kind: row.carried for kind, row in ROWS.items()}

@@ -2,17 +2,23 @@
 
 import asyncio
 import json
+import os
+import signal
+from typing import ClassVar
 
 import pytest
 
 from gateway.backends.http import Httpx2Client
+from gateway.backends.onnx.backend import onnx_backends
 from gateway.backends.openai import OpenAIBackend
 from gateway.backends.simulated import SimulatedBackend
 from gateway.core.errors import UpstreamTimeoutError
 from gateway.schema.request import Operation
 from gateway.schema.sse import DONE, data_of, events_in
+from gateway.settings.engines import OnnxSettings
 from gateway.settings.models import BackendKind, SimulatedSettings
 from tests.builders import AT_ONCE, call, collect, model, raised_by, request
+from tests.tiny_model import pieces_of, ready, task, tiny_folder
 from tests.upstream import Answer, Upstream
 
 SLOW = SimulatedSettings(ttft_s=5.0, tokens_per_s=1.0)
@@ -21,6 +27,8 @@ DRIPPING = SimulatedSettings(ttft_s=0.0, tokens_per_s=2.0)
 
 class Simulated:
     """The simulated backend; it has nobody behind it who could go on working."""
+
+    serves: ClassVar = {"logprobs", "embeddings"}
 
     async def __aenter__(self):
         return self
@@ -37,6 +45,8 @@ class Simulated:
 
 class OpenAI:
     """The `openai` backend before a scripted upstream."""
+
+    serves: ClassVar = {"logprobs", "embeddings"}
 
     async def __aenter__(self):
         self.upstream = await Upstream().__aenter__()
@@ -58,7 +68,50 @@ class OpenAI:
                 await asyncio.sleep(0.001)
 
 
-@pytest.fixture(params=[Simulated, OpenAI], ids=["simulated", "openai"])
+class Onnx:
+    """The `onnx` backend with models of random weights; a slow one has its worker stopped.
+
+    One request at a time where it matters who is still at work: another is served once nobody is.
+    """
+
+    serves: ClassVar = frozenset()
+    models: ClassVar = {"at once": {}, "slow": {"is_endless": True}, "dripping": {"work": 512, "is_endless": True}}
+
+    async def __aenter__(self):
+        self._made, self._pids = {}, {}
+        for manner, options in self.models.items():
+            onnx = OnnxSettings(str(tiny_folder(**options)), max_batch=8 if manner == "at once" else 1, threads=1)
+            (self._made[manner],) = onnx_backends("m", model(backend=BackendKind.ONNX, onnx=onnx))
+        for manner, made in self._made.items():
+            self._pids[manner] = await ready(made._engine)
+        return self
+
+    async def __aexit__(self, *_):
+        for made in self._made.values():
+            await made.close()
+
+    def make(self, manner):
+        if manner == "slow":
+            os.kill(self._pids[manner], signal.SIGSTOP)
+        return self._made[manner]
+
+    async def wait_idle(self):
+        os.kill(self._pids["slow"], signal.SIGCONT)
+        for made in self._made.values():
+            async with asyncio.timeout(2):
+                await pieces_of(made._engine, task(max_tokens=1))
+
+
+KINDS = {"simulated": Simulated, "openai": OpenAI, "onnx": Onnx}
+
+
+def of_kinds_that_serve(what):
+    """Run a test for the kinds that can; the others are never sent such a request (`settings/carried.py`)."""
+    found = [pytest.param(kind, id=name) for name, kind in KINDS.items() if what in kind.serves]
+    return pytest.mark.parametrize("kind", found, indirect=True)
+
+
+@pytest.fixture(params=[pytest.param(kind, id=name) for name, kind in KINDS.items()])
 async def kind(request):
     async with request.param() as found:
         found.made = []
@@ -104,6 +157,7 @@ async def test_a_stream_is_whole_events_with_usage_asked_for_or_not_and_ends_wit
     assert [one["usage"]["prompt_tokens"] > 0 for one in told if one.get("usage")] == [True]
 
 
+@of_kinds_that_serve("logprobs")
 @pytest.mark.parametrize("is_streaming", [True, False])
 async def test_log_probabilities_are_told_where_they_are_asked_for(kind, is_streaming):
     told = {}
@@ -130,6 +184,7 @@ async def test_a_completion_is_answered_in_its_own_shape(kind, is_streaming):
     assert "".join(one["choices"][0]["text"] for one in told if one["choices"])
 
 
+@of_kinds_that_serve("embeddings")
 async def test_embeddings_are_one_vector_an_input_in_order(kind):
     answer = await kind.make().open(call(request(Operation.EMBEDDING, input=["one", "two", "three"])))
     told = json.loads(await collect(answer))

@@ -19,7 +19,7 @@ from gateway.core.errors import (
 )
 from gateway.settings.engines import OnnxSettings
 from tests.builders import raised_by
-from tests.tiny_model import FOR_EVER, SLOW, build_tiny_model, is_gone, pieces_of, ready, task, text_of, until
+from tests.tiny_model import FOR_EVER, SLOW, is_gone, pieces_of, ready, task, text_of, tiny_folder, until
 
 LONG = {**FOR_EVER, "max_tokens": 2000}
 GATEWAY = """
@@ -39,8 +39,8 @@ asyncio.run(main())
 
 
 @pytest.fixture(scope="session")
-def slow(tmp_path_factory):
-    return build_tiny_model(tmp_path_factory.mktemp("slow"), work=SLOW)
+def slow():
+    return tiny_folder(work=SLOW)
 
 
 @pytest.fixture
@@ -148,9 +148,9 @@ async def test_signals_to_the_whole_group_are_left_to_the_gateway(engine):
     assert await ready(engine) == pid
 
 
-async def test_the_gateway_goes_on_while_a_worker_is_at_a_step_that_takes_long(tmp_path):
+async def test_the_gateway_goes_on_while_a_worker_is_at_a_step_that_takes_long():
     """A step of 4096 x 4096 takes a second; with the model in its own process the loop would stand still as long."""
-    engine = OnnxEngine("m", OnnxSettings(str(build_tiny_model(tmp_path, work=4096))))
+    engine = OnnxEngine("m", OnnxSettings(str(tiny_folder(work=4096))))
     try:
         await ready(engine)
         working = asyncio.create_task(pieces_of(engine, task(seed=1), count=1))

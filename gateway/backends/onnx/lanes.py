@@ -79,6 +79,9 @@ class Turn:
             has = f"{len(self.prompt)} tokens; the model's window has {model.window_tokens}."
             raise TurnError(Fault.WINDOW, f"The prompt has {has}")
         self.max_tokens = max(1, min(begin.sampling.max_tokens, room_tokens))
+        # Under a schema the end comes where the JSON is whole: without it there would be no token left to choose.
+        wanted = begin.sampling.min_tokens if begin.sampling.schema is None else None
+        self.min_tokens = min(wanted or 0, self.max_tokens)
         self._is_streaming = begin.is_streaming
         self._text = AnswerText(model.vocabulary, begin.sampling.stop)
         self._token_count = 0
@@ -265,13 +268,26 @@ def lanes_for(model: Model, turns: Sequence[Turn], tell: Tell) -> Iterator[Lane]
                 tell(Failed(turn.task, exc.fault, exc.message))
 
 
+def warm_up(model: Model) -> None:
+    """Make one token: what is set up late (45 ms) is no first request's to wait for, nor what can't run to find out.
+
+    Raises RuntimeError where the model does not compute.
+    """
+    told: list[Said | Failed] = []
+    lane = BatchLane(model)
+    lane.begin(Turn(model, Begin(0, "Hello", Sampling(max_tokens=1))))
+    while lane.turns:
+        lane.step(told.append)
+    if any(isinstance(report, Failed) for report in told):
+        raise RuntimeError("the model loads, but computes nothing")
+
+
 def _set_options(options: Any, turn: Turn) -> None:
     """Give a turn's values to the engine; what is unset stays as the model's folder has it."""
-    asked = turn.sampling
     options.set_max_generated_tokens(turn.max_tokens)
-    if asked.min_tokens:
-        options.set_min_generated_tokens(min(asked.min_tokens, turn.max_tokens))
-    for name, value in _choice(asked).items():
+    if turn.min_tokens:
+        options.set_min_generated_tokens(turn.min_tokens)
+    for name, value in _choice(turn.sampling).items():
         getattr(options, f"set_{name}")(value)
 
 
@@ -279,8 +295,8 @@ def _search_options(turn: Turn) -> Mapping[str, object]:
     """Return a turn's values as a generator takes them; lengths count the prompt there."""
     asked, read = turn.sampling, len(turn.prompt)
     options = _choice(asked) | {"max_length": read + turn.max_tokens}
-    if asked.min_tokens:
-        options["min_length"] = read + min(asked.min_tokens, turn.max_tokens)
+    if turn.min_tokens:
+        options["min_length"] = read + turn.min_tokens
     if asked.seed is not None:
         options["random_seed"] = asked.seed % MAX_SEED
     return options

@@ -23,20 +23,14 @@ class Vocabulary:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         added = self._tokenizer.get_added_tokens_decoder()
-        self._special = frozenset(place for place, token in added.items() if token.special)
-        self.silent = frozenset(
-            place for place in self._special if not any(part in added[place].content.lower() for part in SPOKEN)
-        )
+        special = {place: token.content.lower() for place, token in added.items() if token.special}
+        self.silent = frozenset(place for place, text in special.items() if not any(part in text for part in SPOKEN))
+        self._ahead: list[int] = self._tokenizer.encode("").ids
 
     def encode(self, prompt: str) -> list[int]:
-        """Return a prompt's tokens, with those that begin every text of this model.
-
-        A prompt that begins with a special token was made by the chat template, which wrote them itself.
-        """
-        tokens: list[int] = self._tokenizer.encode(prompt, add_special_tokens=False).ids
-        if tokens and tokens[0] in self._special:
-            return tokens
-        return list(self._tokenizer.encode(prompt, add_special_tokens=True).ids)
+        """Return a prompt's tokens, with those that begin every text of this model, once: templates write them, too."""
+        tokens: list[int] = self._tokenizer.encode(prompt).ids
+        return tokens[1:] if self._ahead and tokens[:2] == 2 * self._ahead else tokens
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of tokens."""

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gateway.backends.onnx.lanes import Lane, Model, Turn, TurnError, lanes_for
+from gateway.backends.onnx.lanes import Lane, Model, Turn, TurnError, lanes_for, warm_up
 from gateway.backends.onnx.wire import (
     LENGTH,
     Begin,
@@ -121,6 +121,7 @@ def _listen(link: socket.socket, inbox: Inbox) -> None:
 def _load(options: Options, reports: Reports) -> Model | None:
     try:
         model = Model(options)
+        warm_up(model)
     except Exception as exc:  # noqa: BLE001 - the edge of the process: each library fails in its own way
         reports.tell(Unready(f"{type(exc).__name__}: {str(exc).strip()[:500]}"))
         reports.send()

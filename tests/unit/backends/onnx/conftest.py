@@ -2,19 +2,19 @@ import pytest
 
 from gateway.backends.onnx.engine import OnnxEngine
 from gateway.settings.engines import OnnxSettings
-from tests.tiny_model import SLOW, build_tiny_model
+from tests.tiny_model import SLOW, tiny_folder
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory):
+def tiny():
     """The folder of a model that answers at once."""
-    return build_tiny_model(tmp_path_factory.mktemp("tiny"))
+    return tiny_folder()
 
 
 @pytest.fixture(scope="session")
-def slow(tmp_path_factory):
+def slow():
     """The folder of the same model, working for each token."""
-    return build_tiny_model(tmp_path_factory.mktemp("slow"), work=SLOW)
+    return tiny_folder(work=SLOW)
 
 
 @pytest.fixture

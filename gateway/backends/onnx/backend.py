@@ -1,0 +1,67 @@
+"""A model's folder as a backend: what can be found wrong before a worker is started, and how it is put together.
+
+Imports no runtime: the worker does, in its own process.
+"""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from gateway.backends.backend import Backend, BackendLoadError
+from gateway.backends.chat.template import load_template
+from gateway.backends.chat.tokens import load_tokenizer
+from gateway.backends.engine_backend import EngineBackend
+from gateway.backends.onnx.engine import OnnxEngine
+from gateway.settings.models import ModelSettings
+
+RUNTIME: Final = "onnxruntime_genai"
+KEY: Final = "onnx.path"
+CONFIG: Final = "genai_config.json"
+REMEDY: Final = "name a folder in the form of onnxruntime-genai: deploy/onnx/README.md tells where to get one"
+
+
+class _Decoder(msgspec.Struct):
+    filename: str
+
+
+class _Model(msgspec.Struct):
+    decoder: _Decoder
+    context_length: int
+
+
+class _Config(msgspec.Struct):
+    model: _Model
+
+
+def onnx_backends(name: str, settings: ModelSettings) -> list[Backend]:
+    """Return the one backend of a model inside the gateway. Raises BackendLoadError."""
+    if settings.onnx is None:
+        raise BackendLoadError("onnx", "is missing", "`backend: onnx` needs it, such as `onnx: {path: models/qwen}`")
+    if find_spec(RUNTIME) is None:
+        raise BackendLoadError("backend", "onnx needs onnxruntime-genai", "pip install 'postern[onnx]'")
+    folder = Path(settings.onnx.path)
+    window_tokens = _read_config(folder).context_length
+    template = load_template(settings.chat_template or settings.onnx.path)
+    counter = load_tokenizer(settings.tokenizer or settings.onnx.path)
+    engine = OnnxEngine(name, settings.onnx)
+    # An answer must end within the model's own window, whatever more the configuration lets in.
+    settings = msgspec.structs.replace(settings, context_tokens=min(settings.context_tokens, window_tokens))
+    return [EngineBackend(name, settings, engine, template, counter)]
+
+
+def _read_config(folder: Path) -> _Model:
+    """Read what the runtime is told of the model, and see that the files it names are there."""
+    if not folder.is_dir():
+        raise BackendLoadError(KEY, f"{folder} is no folder", REMEDY)
+    try:
+        config = msgspec.json.decode((folder / CONFIG).read_bytes(), type=_Config)
+    except OSError as exc:
+        raise BackendLoadError(KEY, f"{folder} holds no {CONFIG} that can be read", REMEDY) from exc
+    except msgspec.DecodeError as exc:
+        raise BackendLoadError(KEY, f"{folder / CONFIG} is not the runtime's ({exc})", REMEDY) from exc
+    for wanted in (config.model.decoder.filename, "tokenizer.json"):
+        if not (folder / wanted).is_file():
+            raise BackendLoadError(KEY, f"{folder} holds no {wanted}", REMEDY)
+    return config.model
