@@ -5,6 +5,7 @@ lists, the arguments of earlier tool calls become objects. Whatever else a messa
 fields that no one has checked.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -13,7 +14,11 @@ import msgspec
 from gateway.core.errors import InvalidValueError
 
 Role = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_]{1,32}$")]
+SHORT_ID_CHARACTERS = 9
 TEXT_PARTS = frozenset({"text", "input_text", "output_text", "refusal"})
+
+
+_NO_ID_LETTER = re.compile(r"[^A-Za-z0-9]")
 
 
 class _Part(msgspec.Struct):
@@ -43,10 +48,15 @@ class _Message(msgspec.Struct):
 
 
 class Manner(msgspec.Struct, frozen=True):
-    """What a template reads: content as lists of parts, and a role `developer`."""
+    """What a template reads.
+
+    `reads_lists`: content as lists of parts. `knows_developer`: the role of that name; others take it as `system`.
+    `wants_short_ids`: Mistral's takes call ids of 9 letters and digits only; a conversation may come from any model.
+    """
 
     reads_lists: bool = False
     knows_developer: bool = False
+    wants_short_ids: bool = False
 
 
 _messages = msgspec.json.Decoder(list[_Message])
@@ -69,12 +79,12 @@ def _plain(message: _Message, place: int, manner: Manner) -> dict[str, Any]:
     plain: dict[str, Any] = {"role": _role(message.role, manner), "content": _content(message, place, manner)}
     optional = {
         "name": message.name,
-        "tool_call_id": message.tool_call_id,
+        "tool_call_id": _call_id(message.tool_call_id, manner),
         # Qwen3's template reads the first name, others the second; both are vLLM's.
         "reasoning_content": message.reasoning_content or message.reasoning,
         "reasoning": message.reasoning or message.reasoning_content,
         # An empty list must look like none: templates ask whether it is there.
-        "tool_calls": [_call(call) for call in message.tool_calls or ()] or None,
+        "tool_calls": [_call(call, manner) for call in message.tool_calls or ()] or None,
     }
     return plain | {name: value for name, value in optional.items() if value is not None}
 
@@ -104,9 +114,17 @@ def _texts(parts: Sequence[_Part], place: int) -> list[str]:
     return [part.text or part.refusal or "" for part in parts]
 
 
-def _call(call: _ToolCall) -> dict[str, Any]:
+def _call(call: _ToolCall, manner: Manner) -> dict[str, Any]:
     function = {"name": call.function.name, "arguments": _arguments(call.function.arguments)}
-    return {"type": "function", "function": function} | ({"id": call.id} if call.id is not None else {})
+    call_id = _call_id(call.id, manner)
+    return {"type": "function", "function": function} | ({} if call_id is None else {"id": call_id})
+
+
+def _call_id(found: str | None, manner: Manner) -> str | None:
+    """Return a call's id as the template takes it: of a long one the end, which is its most random part."""
+    if found is None or not manner.wants_short_ids:
+        return found
+    return _NO_ID_LETTER.sub("", found)[-SHORT_ID_CHARACTERS:].rjust(SHORT_ID_CHARACTERS, "0")
 
 
 def _arguments(written: str | dict[str, Any] | None) -> Any:

@@ -4,10 +4,13 @@ Rendering runs on the event loop. With Llama 3's template 200 tokens took 0.03 m
 0.3 ms in 50, 4 ms in 1,000: what a thread would win is less than what it costs, and windows bound the messages.
 """
 
+import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import msgspec
 from jinja2 import Template, meta, nodes
 from jinja2.exceptions import TemplateError
 
@@ -20,8 +23,11 @@ from gateway.core.errors import UpstreamFailureError, UpstreamRejectionError
 
 MAX_PROMPT_CHARACTERS = 64 * 1024 * 1024
 """Beyond any window; a template that writes more is at fault."""
-TRIAL = b'[{"role":"user","content":"Hello"}]'
+TRIAL = b'[{"role":"user","content":"Hi"},{"role":"assistant","content":"Hello"},{"role":"user","content":"Hi"}]'
 """What every template must be able to write."""
+UNKNOWN_EOS = "<unknown end of a message>"
+
+_SHORT_IDS = re.compile(r"length\s*!=\s*9\b")
 
 # Whatever a template does wrong: Jinja's own errors, and those of the values that it handles.
 _BUGS = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
@@ -38,12 +44,18 @@ class ChatTemplate:
         self._plain, plain_tree = _compile(self._environment, plain)
         self._for_tools, tools_tree = _compile(self._environment, for_tools)
         self.source = for_tools
-        self._variables = files.variables
-        self._control_tokens = ControlTokens("\n".join(templates.values()), files.control_tokens)
+        # A token that nobody has told is none, rather than an error as soon as it is joined to a text.
+        self._variables = {"bos_token": "", "eos_token": "", **files.variables}
+        every = "\n".join(templates.values())
+        self._control_tokens = ControlTokens(every, files.control_tokens)
         self._manner = Manner(
-            reads_lists=_reads_lists(plain_tree) or _reads_lists(tools_tree), knows_developer="developer" in plain
+            reads_lists=_reads_lists(plain_tree) or _reads_lists(tools_tree),
+            knows_developer="developer" in every,
+            wants_short_ids=_SHORT_IDS.search(every) is not None,
         )
-        self.takes_tools = "tools" in meta.find_undeclared_variables(tools_tree)
+        takes_variable = "tools" in meta.find_undeclared_variables(tools_tree)
+        self._takes_in_message = not takes_variable and _reads_message_tools(tools_tree)
+        self.takes_tools = takes_variable or self._takes_in_message
         # Servers that take text tokenise it as such, and so put another BOS before the template's own: the answers of
         # Llama 3 and Gemma suffer from two (vllm-project/vllm#16976, #27515).
         self.bos = files.variables.get("bos_token", "") if files.adds_bos is not False else ""
@@ -59,12 +71,11 @@ class ChatTemplate:
         defuse = self._control_tokens.defuse
         values = {name: defuse(value) for name, value in variables.items() if name not in self._environment.globals}
         values |= self._variables
-        values |= {
-            "messages": defuse(read_messages(messages, self._manner)),
-            "tools": defuse(list(tools)) if tools else None,
-            "documents": None,
-            "add_generation_prompt": True,
-        }
+        told = defuse(list(tools)) if tools else None
+        plain = defuse(read_messages(messages, self._manner))
+        if told and self._takes_in_message:
+            plain = _with_tools(plain, told)
+        values |= {"messages": plain, "tools": told, "documents": None, "add_generation_prompt": True}
         template = self._for_tools if tools else self._plain
         try:
             return "".join(_bounded(template.generate(values)))
@@ -81,13 +92,18 @@ def load_template(path: str) -> ChatTemplate:
     files = read_template_files(path)
     try:
         template = ChatTemplate(files)
+        probe = ChatTemplate(msgspec.structs.replace(files, variables={"eos_token": UNKNOWN_EOS, **files.variables}))
     except _BUGS as exc:
         raise BackendLoadError(KEY, f"{path} is no template that Jinja takes ({exc})", "take the model's own") from exc
     try:
-        template.render(TRIAL, None, {})
+        written = probe.render(TRIAL, None, {})
     except (UpstreamRejectionError, UpstreamFailureError) as exc:
-        problem = f"{path} can't write a user's 'Hello' ({exc.detail or exc.message})"
+        problem = f"{path} can't write a chat of three messages ({exc.detail or exc.message})"
         raise BackendLoadError(KEY, problem, "take the model's own") from exc
+    if UNKNOWN_EOS in written:
+        # Left out, it would make one message of two, and the answers worse for a reason that nobody sees.
+        problem = f"{path} ends messages with `eos_token`, which it does not tell"
+        raise BackendLoadError(KEY, problem, "put the model's tokenizer_config.json beside it")
     return template
 
 
@@ -112,6 +128,22 @@ def _reads_lists(tree: nodes.Template) -> bool:
     if any(test.name == "string" and _is_content(test.node) for test in tree.find_all(nodes.Test)):
         return False
     return any(_is_content(_unfiltered(loop.iter)) for loop in tree.find_all(nodes.For))
+
+
+def _reads_message_tools(tree: nodes.Template) -> bool:
+    """Tell whether a template finds tools in a message, as Phi-4-mini's does in the system's."""
+    return any(
+        isinstance(found.arg, nodes.Const) and found.arg.value == "tools" for found in tree.find_all(nodes.Getitem)
+    )
+
+
+def _with_tools(messages: list[dict[str, Any]], tools: list[Any]) -> list[dict[str, Any]]:
+    """Return the messages with the tools' functions, as JSON, in the system's; Phi-4-mini's card shows it so."""
+    functions = json.dumps([tool["function"] for tool in tools], ensure_ascii=False)
+    first, rest = ({"role": "system", "content": ""}, messages)
+    if messages and messages[0]["role"] == "system":
+        first, rest = messages[0], messages[1:]
+    return [{**first, "tools": functions}, *rest]
 
 
 def _unfiltered(node: nodes.Node) -> nodes.Node:
