@@ -107,7 +107,17 @@ def _route(name: str, route: RouteSettings, settings: Settings, held: HeldShare 
 
 def _fleet(names: tuple[str, ...], settings: Settings) -> str:
     models = [(name, settings.models[name]) for name in names]
-    return repr([(name, model.backend.value, model.urls, model.upstream_model) for name, model in models])
+    return repr(
+        [(name, model.backend.value, model.urls, model.upstream_model, *_rest(model)) for name, model in models]
+    )
+
+
+def _rest(model: ModelSettings) -> tuple[object, ...]:
+    """Return what else makes the answers of a bare model; nothing for others, whose stored answers stay valid."""
+    if model.triton is None and model.onnx is None:
+        return ()
+    path = None if model.onnx is None else model.onnx.path  # not how many threads run it
+    return model.triton, path, model.chat_template, model.tool_format
 
 
 def _embedding_route(name: str, route: RouteSettings, settings: Settings) -> Route:

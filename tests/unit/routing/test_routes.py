@@ -6,10 +6,11 @@ from gateway.core.context import Reason
 from gateway.core.errors import ModelNotFoundError
 from gateway.routing.routes import build_routes
 from gateway.schema.request import Operation
-from gateway.settings.models import Capability
+from gateway.settings.engines import Dialect, OnnxSettings, TritonSettings
+from gateway.settings.models import BackendKind, Capability
 from gateway.settings.root import Settings
 from gateway.settings.routes import CascadeSettings, PolicyKind, PolicySettings, RouteSettings
-from tests.builders import facts, model
+from tests.builders import facts, model, price
 
 SETTINGS = Settings(
     models={
@@ -102,3 +103,29 @@ def fleet_of(**cascade):
 def test_answers_that_another_rule_let_go_on_are_not_of_the_same_fleet():
     assert fleet_of(min_confidence=0.1) == fleet_of(min_confidence=0.1)
     assert len({fleet_of(), fleet_of(min_confidence=0.1), fleet_of(min_confidence=0.9), fleet_of(tokens=4)}) == 4
+
+
+TRITON = TritonSettings(dialect=Dialect.VLLM)
+ON_TRITON = {"backend": BackendKind.TRITON, "urls": ("grpc://h",), "triton": TRITON, "chat_template": "a"}
+IN_PROCESS = {"backend": BackendKind.ONNX, "onnx": OnnxSettings(path="a")}
+
+
+@pytest.mark.parametrize(
+    ("base", "change", "is_same"),
+    [
+        (ON_TRITON, {"triton": TritonSettings(dialect=Dialect.VLLM, model="other")}, False),
+        (ON_TRITON, {"triton": TritonSettings(dialect=Dialect.VLLM, lora="law")}, False),
+        (ON_TRITON, {"chat_template": "b"}, False),
+        (IN_PROCESS, {"onnx": OnnxSettings(path="b")}, False),
+        (IN_PROCESS, {"onnx": OnnxSettings(path="a", threads=1)}, True),
+        (ON_TRITON, {"price": price(1, 2)}, True),
+    ],
+)
+def test_another_model_behind_a_name_never_answers_from_the_others_cache(base, change, is_same):
+    fleets = [
+        build_routes(Settings(models={"m": model(**settings)}, routes={"auto": RouteSettings(models=("m",))}))
+        .resolve("auto", Operation.CHAT)
+        .fleet
+        for settings in (base, base | change)
+    ]
+    assert (fleets[0] == fleets[1]) == is_same
