@@ -21,13 +21,13 @@ FETCH_S = 1.0
 """How long a page may take: half of the usual interval between two looks."""
 MAX_PAGE_BYTES = 1024 * 1024
 """vLLM's page has some 100 KB, read in 0.5 ms; one of Triton with many models and histograms, a few times that."""
-MAX_SAMPLES = 1_000
+MAX_SAMPLES = 200
 """Of gauges that tell a load a page has a dozen; more of them, or longer ones than the patterns take, are a fault."""
 
 _SAMPLE = re.compile(
     rb"^(vllm:num_requests_waiting|vllm:num_requests_running|vllm:kv_cache_usage_perc|vllm:gpu_cache_usage_perc"
     rb"|nv_trt_llm_request_metrics|nv_trt_llm_kv_cache_block_metrics|nv_inference_pending_request_count)"
-    rb"(?:\{([^\n]{0,2000})\})?[ \t]+([^ \t\n]+)",
+    rb"(?:\{([^\n]{0,1000})\})?[ \t]+([^ \t\n]+)",
     re.MULTILINE,
 )
 _LABEL = re.compile(rb'([A-Za-z_][A-Za-z0-9_]{0,63})="((?:[^"\\]|\\.)*)"')
