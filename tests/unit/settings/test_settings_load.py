@@ -96,16 +96,18 @@ def test_every_shipped_example_loads(path, tmp_path):
     secret = tmp_path / "key"
     secret.write_text(SECRET)
     text = path.read_text().replace("/run/secrets/openai_api_key", str(secret))
-    environ = {"LLAMA_API_KEY": "x", "REDIS_PASSWORD": "y", "SLM_API_KEY": "z"}
+    environ = {"LLAMA_API_KEY": "x", "REDIS_PASSWORD": "y", "SLM_API_KEY": "z", "ONNX_MODEL": "/m"}
+    environ |= {"TRITON_URL": "grpc://gpu:8001", "TRITON_MODEL": "llama"}
     assert parse_settings(text, environ).routes["auto"].models
 
 
-def test_there_are_four_examples():
+def test_there_are_five_examples():
     assert {path.stem for path in EXAMPLES.glob("*.yaml")} == {
         "two-openai-servers",
         "ladder-of-three",
         "simulated",
         "full",
+        "edge-and-triton",
     }
 
 
