@@ -19,6 +19,7 @@ from gateway.schema.conversation import Conversation, Turn
 from gateway.schema.request import Operation, Request
 from gateway.settings.crosscheck_models import WITH_FILES
 from gateway.settings.faults import Fault, SettingsError
+from gateway.settings.models import BackendKind
 from gateway.settings.root import Settings
 from gateway.settings.routes import PolicyKind
 from gateway.settings.service import KeysSettings
@@ -150,7 +151,27 @@ DOMAIN_PROBES = (
 
 
 def find_warnings(settings: Settings) -> list[str]:
-    """Return what a configuration asks for and its routers can't do: it serves, but not as it was meant."""
+    """Return where a configuration serves, but perhaps not as it was meant."""
+    return [*_warn_of_models(settings), *_warn_of_routers(settings)]
+
+
+def _warn_of_models(settings: Settings) -> Iterator[str]:
+    workers = settings.server.workers
+    for name, model in settings.models.items():
+        if model.backend is BackendKind.TRITON and model.chat_template is None:
+            yield (
+                f"models.{name}.chat_template: without one the model takes completions only, and chats go to others; "
+                "name the template that came with it"
+            )
+        if model.backend is BackendKind.ONNX and workers > 1:
+            yield (
+                f"models.{name}.onnx: each of the {workers} workers runs a copy of its own; set `server.workers` to 1 "
+                "where memory or cores are short"
+            )
+
+
+def _warn_of_routers(settings: Settings) -> list[str]:
+    """Return where routers can't do what a policy asks of them."""
     warnings = []
     for name, route in settings.routes.items():
         if PolicyKind.DOMAIN not in route.policy.kinds:

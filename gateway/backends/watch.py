@@ -9,8 +9,8 @@ from gateway.core.errors import internal_error
 from gateway.settings.engines import WatchSettings
 from gateway.telemetry.logs import log, log_failure
 
-LOOK_S = 3.0
-"""How long a replica may take to say how it is; one that takes longer is not ready."""
+LOOK_S = 4.0
+"""How long a replica may take to say how it is, beyond its backend's own bounds; one that takes longer is not ready."""
 UNREADY_S = 0.5
 """How soon one that is not ready is looked at again, where `watch.interval_s` is longer: it may be back at any time."""
 

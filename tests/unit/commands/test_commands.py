@@ -297,6 +297,21 @@ def test_what_check_config_has_loaded_it_closes(config, monkeypatch):
     assert found.stdout == "auto: small < llama  (complexity, threshold 0)\n"
 
 
+def test_what_serves_but_perhaps_not_as_meant_is_warned_of(config, monkeypatch):
+    for kind in (BackendKind.TRITON, BackendKind.ONNX):
+        monkeypatch.setitem(app.BACKENDS, kind, lambda *_: [])
+    text = WITH_TRITON.replace(", chat_template: llama3.jinja", "").replace(
+        "backend: simulated", "backend: onnx, onnx: {path: x}"
+    )
+    text += "redis: {url: redis://127.0.0.1:1}\nserver: {workers: 2}\n"
+    found = run("check-config", write(config, text))
+    assert found.exit_code == 0
+    first, second = found.stderr.splitlines()
+    assert first.startswith("warning: models.small.onnx: each of the 2 workers runs a copy")
+    assert second.startswith("warning: models.llama.chat_template: without one the model takes completions only")
+    assert run("check-config", write(config, WITH_TRITON)).stderr == ""
+
+
 def test_an_explanation_loads_no_model_and_tells_the_field_that_one_cannot_carry(config, monkeypatch):
     monkeypatch.setitem(app.BACKENDS, BackendKind.TRITON, refuse)
     write(config, WITH_TRITON)
