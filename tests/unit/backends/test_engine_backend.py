@@ -6,7 +6,9 @@ import json
 import pytest
 
 from gateway.backends.backend import Health
+from gateway.backends.cascade import Errand, Escalation, open_reply
 from gateway.backends.engine import Piece, TokenLogprob
+from gateway.backends.resilience import Dispatcher, Replicas
 from gateway.core.errors import (
     InvalidValueError,
     UnsupportedParameterError,
@@ -19,8 +21,9 @@ from gateway.schema.request import Operation
 from gateway.schema.sse import DONE, data_of, events_in
 from gateway.settings.engines import ToolFormat
 from gateway.settings.models import TimeoutSettings
+from gateway.settings.routes import CascadeSettings
 from tests.builders import call, collect, raised_by, request
-from tests.engines import END, PLAIN, engine_backend
+from tests.engines import END, PLAIN, engine_backend, template
 
 
 class Words:
@@ -502,3 +505,68 @@ async def test_log_probabilities_come_with_calls_too():
     told = await streamed(backend, tools=TOOLS, logprobs=True)
     found = [one["choices"][0]["logprobs"] for one in told if one["choices"] and one["choices"][0]["logprobs"]]
     assert [token["token"] for entry in found for token in entry["content"]] == list(CALL)
+
+
+@pytest.mark.parametrize(("ahead", "prompt"), [("<s>", "Hello"), (None, "<s>Hello")])
+async def test_the_bos_that_the_server_adds_is_not_sent(ahead, prompt):
+    class Adding(Words):
+        def adds(self, token):
+            return token == ahead
+
+    source = template("{{ bos_token }}Hello", bos="<s>")
+    backend, engine = engine_backend("x", END, source=source, tokenizer=Adding())
+    await whole(backend)
+    assert engine.tasks[0].prompt == prompt
+
+
+async def test_servers_of_unknown_tokenizers_add_their_bos():
+    backend, engine = engine_backend("x", END, source=template("{{ bos_token }}Hello", bos="<s>"))
+    await whole(backend)
+    assert engine.tasks[0].prompt == "Hello"
+
+
+async def test_a_wish_for_effort_and_a_clients_variables_reach_the_template():
+    backend, engine = engine_backend("x", END, source="{{ reasoning_effort }} {{ mine }}")
+    await whole(backend, reasoning_effort="low", chat_template_kwargs={"mine": 1})
+    assert engine.tasks[0].prompt == "low 1"
+
+
+async def test_a_form_goes_to_the_engine_as_a_schema():
+    backend, engine = engine_backend('{"a": 1}', END)
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
+    told = await whole(backend, response_format=wanted)
+    assert json.loads(engine.tasks[0].sampling.schema) == {"type": "object"}
+    assert told["choices"][0]["message"]["content"] == '{"a": 1}'
+
+
+async def test_tools_that_a_template_does_not_take_are_refused():
+    backend, engine = engine_backend("x", source="plain")
+    error = await raised_by(whole(backend, tools=TOOLS))
+    assert isinstance(error, UnsupportedParameterError)
+    assert error.param == "tools"
+    assert engine.begun == 0
+
+
+def sure(text, logprob):
+    return Piece(text, token_count=1, logprobs=(TokenLogprob(text, logprob),))
+
+
+@pytest.mark.parametrize("is_streaming", [True, False])
+@pytest.mark.parametrize(("logprob", "model"), [(-0.01, "weak"), (-3.0, "strong")])
+async def test_a_cascade_reads_the_confidence_of_an_engines_answer(is_streaming, logprob, model):
+    weak, engine = engine_backend(*[sure(f"w{n} ", logprob) for n in range(12)], END)
+    strong, _ = engine_backend("strong", END)
+    fleet = {"weak": Replicas([weak], lambda _: None), "strong": Replicas([strong], lambda _: None)}
+    dispatcher = Dispatcher(fleet, dict.fromkeys(fleet, 5.0), lambda *_: None)
+    rule = CascadeSettings(tokens=8)
+    failed_open = []
+    escalation = Escalation(
+        ["strong"], rule, lambda found: found >= 0.5, lambda spent: spent, lambda: failed_open.append(1)
+    )
+    reply = await open_reply(dispatcher, Errand(request(stream=is_streaming), "req-1", ["weak"], 3, escalation))
+    told = (await collect(reply)).decode()
+    assert ("strong" in told) == (model == "strong")
+    assert not failed_open
+    assert '"token"' not in told
+    assert engine.tasks[0].sampling.logprobs == 0
+    assert engine.ended == 1
