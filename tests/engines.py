@@ -1,14 +1,16 @@
 """An engine that does what its script says, and counts how it is treated."""
 
 import asyncio
+import json
 
 from gateway.backends.backend import Health
 from gateway.backends.chat.template import ChatTemplate
 from gateway.backends.chat.template_files import TemplateFiles
 from gateway.backends.engine import Piece
 from gateway.backends.engine_backend import EngineBackend
+from gateway.schema.sse import data_of, events_in
 from gateway.settings.models import BackendKind
-from tests.builders import model
+from tests.builders import call, collect, model, request
 
 PLAIN = (
     "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}"
@@ -71,3 +73,32 @@ def engine_backend(*steps, tokenizer=None, source=PLAIN, **settings):
 
 END = Piece(finish_reason="stop", prompt_tokens=7)
 """How an engine ends that tells all."""
+
+
+class Words:
+    """Counts words, where a model's tokenizer would count tokens."""
+
+    def adds(self, token):
+        return False
+
+    def count(self, text, *, is_prompt=True):
+        return len(text.split()) + is_prompt
+
+    async def count_aside(self, text, *, is_prompt=True):
+        return self.count(text, is_prompt=is_prompt)
+
+
+def payloads(stream):
+    return [json.loads(data) for event in events_in(stream) if (data := data_of(event)) != b"[DONE]"]
+
+
+async def whole(backend, **body):
+    return json.loads(await collect(await backend.open(call(request(**body)))))
+
+
+async def streamed(backend, **body):
+    return payloads(await collect(await backend.open(call(request(stream=True, **body)))))
+
+
+def text_of(told):
+    return "".join(one["choices"][0]["delta"].get("content", "") for one in told if one["choices"])

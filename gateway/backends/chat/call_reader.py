@@ -87,9 +87,7 @@ class CallReader:
             self.state = State.DONE if is_call else State.BROKEN
 
     def take_arguments(self) -> str:
-        """Return the arguments that have come since; none before the name is certain."""
-        if self.state not in {State.OPEN, State.DONE}:
-            return ""
+        """Return the arguments that have come since; nobody may ask before it is certain that this is a call."""
         taken = "".join(self._arguments)
         self._arguments.clear()
         return taken
@@ -123,9 +121,9 @@ class CallReader:
         """Read a call's object, also the first of a list."""
         while (yield from self._peek_mark()) == "[":
             self._at += 1
-        yield from self._read_fields()
+        yield from self._read_fields(may_nest=True)
 
-    def _read_fields(self) -> Wait:
+    def _read_fields(self, *, may_nest: bool) -> Wait:
         yield from self._expect("{")
         while (yield from self._peek_mark()) != "}":
             key = yield from self._read_string(_KEY_LIMIT)
@@ -133,19 +131,19 @@ class CallReader:
                 # At once, not at its value: most answers in JSON are no calls, and none should be held back for long.
                 raise _BrokenError
             yield from self._expect(":")
-            yield from self._read_field(key)
+            yield from self._read_field(key, may_nest=may_nest)
             if (yield from self._peek_mark()) == ",":
                 self._at += 1
             elif self._text[self._at] != "}":
                 raise _BrokenError
         self._at += 1
 
-    def _read_field(self, key: str) -> Wait:
+    def _read_field(self, key: str, *, may_nest: bool) -> Wait:
         mark = yield from self._peek_mark()
         if key in _NAMES and mark == '"' and self.name is None:
             self._set_name((yield from self._read_string(MAX_HELD_CHARACTERS)))
-        elif key == "function" and mark == "{":
-            yield from self._read_fields()
+        elif key == "function" and mark == "{" and may_nest:
+            yield from self._read_fields(may_nest=False)
         elif key in _ARGUMENTS and not self._has_arguments:
             yield from self._read_arguments()
         elif key in _PASSED_OVER or self.state is State.OPEN:
@@ -262,10 +260,11 @@ class CallReader:
                 yield from self._wait()
         try:
             # Not strict: models write line ends into strings as they are.
-            value = json.loads('"' + "".join(parts), strict=False)
+            value = str(json.loads('"' + "".join(parts), strict=False))
+            value.encode()  # half a surrogate pair, written as an escape, is no text that could be sent on
         except ValueError:
             raise _BrokenError from None
-        return str(value)
+        return value
 
     def _expect(self, mark: str) -> Wait:
         if (yield from self._peek_mark()) != mark:

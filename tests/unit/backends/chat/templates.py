@@ -1,6 +1,11 @@
 # ruff: noqa: E501 - lines as long as models' own
 """Chat templates in the manner of well-known families: small ones, with the features of Jinja that theirs use."""
 
+import json
+
+from gateway.backends.chat.template import ChatTemplate
+from tests.engines import template
+
 LLAMA3 = """{{- bos_token }}
 {%- if not date_string is defined %}
     {%- if strftime_now is defined %}
@@ -244,3 +249,9 @@ LISTS = (
     "{% if content['type'] == 'text' %}{{ content['text'] }}{% endif %}{% endfor %}<|end|>{% endfor %}"
 )
 """As of models that see: content is a list of parts, and nothing else will do."""
+
+
+def render(source, *messages, tools=None, bos="", **variables):
+    """Render messages with a template, or with its source."""
+    chosen = source if isinstance(source, ChatTemplate) else template(source, bos=bos)
+    return chosen.render(json.dumps(messages).encode(), tools, variables)

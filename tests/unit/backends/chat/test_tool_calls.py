@@ -136,6 +136,7 @@ WRITTEN = {
     "mistral, headed, the mark dropped": (MISTRAL, 'get_weather{"city": "Paris"}', "", [WEATHER]),
     "mistral, text before": (MISTRAL, 'Let me see.[TOOL_CALLS]add[ARGS]{"a": 1, "b": 2}', "Let me see.", [SUM]),
     "mistral, a word before the bracket": (MISTRAL, "[TOOL_CALLS] I can't.", "[TOOL_CALLS] I can't.", []),
+    "mistral, a sentence before a brace": (MISTRAL, "[TOOL_CALLS]I can {x}", "[TOOL_CALLS]I can {x}", []),
     "mistral, a tool's name in text": (MISTRAL, "get_weather is a tool", "get_weather is a tool", []),
     "mistral, a name that begins another": (MISTRAL, 'get{"a": 1}', "", [("get", '{"a": 1}')]),
     "hermes": (
@@ -224,6 +225,13 @@ WRITTEN = {
         "",
         [("f", '{"a": "}{\\"\\\\", "b": [{"c": "]"}], "d": "x\ny"}')],
     ),
+    "hermes, other keys": (
+        HERMES,
+        '<tool_call>{"id": {"x": "}"}, "index": 0, "type": null, "name": "f", "arguments": {}, "y": [1]}</tool_call>',
+        "",
+        [("f", "{}")],
+    ),
+    "hermes, half a mark in arguments": (HERMES, '<tool_call>{"name": "f", "arguments": {"a</', "", [("f", '{"a</')]),
     "text alone, blanks and all": (HERMES, "\n Hello, <tool> {x}\n\n", "\n Hello, <tool> {x}\n\n", []),
 }
 
@@ -293,10 +301,29 @@ def test_arguments_that_come_before_a_name_are_not_held_for_ever():
     assert read(HERMES, *(written[at : at + 1000] for at in range(0, len(written), 1000))) == (written, [])
 
 
-@pytest.mark.parametrize("name", ["x" * 129, ""])
-def test_what_can_be_no_name_is_none(name):
-    written = f'<tool_call>{{"name": "{name}", "arguments": {{}}}}</tool_call>'
-    assert read(HERMES, written) == (written, [])
+@pytest.mark.parametrize(
+    "written",
+    [
+        *(f'{{"name": "{name}", "arguments": {{}}}}' for name in ("x" * 129, "", "\\ud83d", "\\x", "x" * 70_000)),
+        *(
+            f'{{"name": "f", "arguments": {found}}}'
+            for found in ("5", '"Paris"', "[1]", "true", '"{\\ud83d"', '"{\\x}"')
+        ),
+        '{"name": "f", "name": "g", "arguments": {}}',
+        '{"arguments": {}, "arguments": {}, "name": "f"}',
+        '{"a key that nobody would look for": 1}',
+        '{"name" "f"}',
+        '{"name": "f" "arguments": {}}',
+        '{"name": 5, "arguments": {}}',
+        '{"function": ' * 5000,
+        "x" * 1000,
+    ],
+)
+@pytest.mark.parametrize("family", [HERMES, MISTRAL])
+def test_what_is_no_call_is_given_as_text(family, written):
+    written = f"{GRAMMARS[family].mark}{written}{GRAMMARS[family].close}"
+    assert read(family, written) == (written, [])
+    assert read(family, *(written[at : at + 7] for at in range(0, len(written), 7))) == (written, [])
 
 
 @pytest.mark.parametrize(
