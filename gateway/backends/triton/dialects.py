@@ -24,17 +24,28 @@ class Signature(msgspec.Struct, frozen=True):
     needs_decoupled: bool = True
 
 
+class Stop(msgspec.Struct, frozen=True):
+    """A request that ends the one of the same id. `model`: the one to ask; empty, the one that was asked."""
+
+    inputs: tuple[Input, ...]
+    model: str = ""
+
+
 class Dialect(Protocol):
     """Inputs and outputs of one of Triton's backends for language models."""
 
     signature: Signature
 
-    def is_streaming(self, task: Task) -> bool:
-        """Tell whether the model is asked to answer in several responses."""
+    def is_streaming(self, task: Task, *, is_heard: bool) -> bool:
+        """Tell whether the model is asked to answer in several responses. `is_heard`: see `Transport`."""
         ...
 
-    def encode(self, task: Task, facts: ModelFacts) -> tuple[Input, ...]:
+    def encode(self, task: Task, facts: ModelFacts, *, is_streaming: bool) -> tuple[Input, ...]:
         """Return the inputs for a task; conveniences that this model lacks are left out."""
+        ...
+
+    def find_stop(self, facts: ModelFacts, *, is_heard: bool) -> Stop | None:
+        """Return what ends a request that was left; None where leaving it is enough, or nothing else helps."""
         ...
 
     def reader(self, task: Task, facts: ModelFacts) -> AnswerReader:

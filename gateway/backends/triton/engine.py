@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import msgspec
 
@@ -10,16 +10,19 @@ from gateway.backends.backend import Health
 from gateway.backends.engine import Piece, Task
 from gateway.backends.http import HttpClient
 from gateway.backends.load import Load, fetch_load
-from gateway.backends.triton.dialects import Dialect, find_lacking, find_mismatch
+from gateway.backends.triton.dialects import Dialect, Stop, find_lacking, find_mismatch
 from gateway.backends.triton.faults import error_of, is_absence
 from gateway.backends.triton.responses import GivenUpError
-from gateway.backends.triton.wire import Ask, Fault, ModelFacts, Transport, WireError
+from gateway.backends.triton.wire import Ask, Fault, ModelFacts, TensorShape, Transport, WireError
 from gateway.core.errors import (
     PosternError,
     UpstreamFailureError,
     UpstreamInterruptedError,
     UpstreamModelUnavailableError,
 )
+
+STOP_S = 2.0
+"""How long a request that ends another one may take."""
 
 
 class Watch(msgspec.Struct, frozen=True):
@@ -47,10 +50,11 @@ class TritonEngine:
         self._facts: ModelFacts | None = None
         self._mismatch: str | None = None
         self._checking = asyncio.Lock()
+        self._stops: set[asyncio.Task[None]] = set()
 
     async def generate(self, task: Task) -> AsyncGenerator[Piece, None]:
         """Yield pieces as the model gives them."""
-        has_begun = False
+        has_begun, ask = False, None
         try:
             facts = await self._checked()
             ask = self._ask(task, facts)
@@ -60,21 +64,48 @@ class TritonEngine:
                     piece = reader.read(outputs)
                     has_begun = True
                     yield piece
+            ask = None
             if not has_begun:
                 raise UpstreamFailureError(f"{self._name} sent nothing.")
             if (rest := reader.rest()) is not None:
                 yield rest
         except WireError as exc:
+            ask = ask if exc.fault is Fault.DEADLINE else None
             raise self._error_of(exc, has_begun=has_begun) from exc
         except GivenUpError as exc:
             kind = UpstreamInterruptedError if has_begun else UpstreamFailureError
             raise kind(f"{self._name} gave its answer up.", detail=str(exc)) from exc
+        finally:
+            if ask is not None:
+                self._stop(ask, facts)
 
     def _ask(self, task: Task, facts: ModelFacts) -> Ask:
-        inputs = self._dialect.encode(task, facts)
+        is_streaming = self._dialect.is_streaming(task, is_heard=self._transport.is_heard)
+        inputs = self._dialect.encode(task, facts, is_streaming=is_streaming)
         if (lacking := find_lacking(inputs, facts)) is not None:
             raise UpstreamModelUnavailableError(f"{self._name} has no input {lacking}, which this request needs.")
-        return Ask(task.task_id, inputs, self._dialect.is_streaming(task), task.deadline_s)
+        # Letters first: TensorRT-LLM takes the digits that an id begins with for the whole of it.
+        # Source: triton_backend/inflight_batcher_llm/src/utils.cc, `getRequestId`.
+        return Ask(f"postern-{task.task_id}", inputs, is_streaming, task.deadline_s)
+
+    def _stop(self, left: Ask, facts: ModelFacts) -> None:
+        """End a request that was left, where leaving it does not. Nobody waits, whoever left least of all."""
+        stop = self._dialect.find_stop(facts, is_heard=self._transport.is_heard)
+        if stop is not None:
+            running = asyncio.get_running_loop().create_task(self._send_stop(left.request_id, stop, facts))
+            self._stops.add(running)
+            running.add_done_callback(self._stops.discard)
+
+    async def _send_stop(self, request_id: str, stop: Stop, facts: ModelFacts) -> None:
+        rank = facts.inputs["text_input"].rank
+        shapes = {given.name: TensorShape(given.datatype, rank) for given in stop.inputs}
+        deadline_s = asyncio.get_running_loop().time() + STOP_S
+        ask = Ask(request_id, stop.inputs, is_streaming=False, deadline_s=deadline_s, model=stop.model)
+        # Its answer is an error, or none: what matters is that it came.
+        with suppress(WireError, TimeoutError):
+            async with asyncio.timeout(STOP_S), aclosing(self._transport.ask(ask, ModelFacts(shapes, {}))) as responses:
+                async for _ in responses:
+                    pass
 
     async def _checked(self) -> ModelFacts:
         """Return what is known of the model; ask where nothing is."""
@@ -131,7 +162,8 @@ class TritonEngine:
         return await fetch_load(watch.client, watch.page, watch.model)
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, once what was left is ended."""
+        await asyncio.gather(*self._stops)
         await self._transport.close()
         if self._watch.client is not None:
             await self._watch.client.close()

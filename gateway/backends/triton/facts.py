@@ -28,9 +28,19 @@ class _Parameter(msgspec.Struct, frozen=True):
     string_value: str = ""
 
 
+class _Step(msgspec.Struct, frozen=True):
+    model_name: str
+    input_map: dict[str, str] = {}
+
+
+class _Ensemble(msgspec.Struct, frozen=True):
+    step: list[_Step] = []
+
+
 class _Config(msgspec.Struct, frozen=True):
     model_transaction_policy: _Policy = _Policy()
     parameters: dict[str, _Parameter] = {}
+    ensemble_scheduling: _Ensemble = _Ensemble()
 
 
 def facts_of(metadata: Mapping[str, Any], config: Mapping[str, Any]) -> ModelFacts:
@@ -45,4 +55,5 @@ def facts_of(metadata: Mapping[str, Any], config: Mapping[str, Any]) -> ModelFac
         {tensor.name: TensorShape(tensor.datatype, len(tensor.shape)) for tensor in told.outputs},
         settings.model_transaction_policy.decoupled,
         {name: parameter.string_value for name, parameter in settings.parameters.items()},
+        {step.model_name: frozenset(step.input_map) for step in settings.ensemble_scheduling.step},
     )

@@ -52,6 +52,8 @@ class GrpcRoute(msgspec.Struct, frozen=True):
 class GrpcTransport:
     """The way to one model over one channel, which many requests share."""
 
+    is_heard = True
+
     def __init__(self, route: GrpcRoute) -> None:
         self._route = route
         self._headers = {} if route.api_key is None else {"authorization": f"Bearer {route.api_key.reveal()}"}
@@ -77,8 +79,8 @@ class GrpcTransport:
 
     def _request_of(self, ask: Ask, facts: ModelFacts) -> dict[str, Any]:
         return {
-            "model_name": self._route.model,
-            "model_version": self._route.version,
+            "model_name": ask.model or self._route.model,
+            "model_version": "" if ask.model else self._route.version,
             "request_id": ask.request_id,
             "inputs": [_tensor(given, facts.inputs[given.name].rank) for given in ask.inputs],
         }

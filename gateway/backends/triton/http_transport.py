@@ -36,9 +36,12 @@ class HttpRoute(msgspec.Struct, frozen=True):
 class HttpTransport:
     """The way to one model over a connection pool."""
 
+    # Nobody reads a connection that waits for its answer: triton-inference-server/server#7077.
+    is_heard = False
+
     def __init__(self, route: HttpRoute, client: HttpClient) -> None:
-        version = f"/versions/{quote(route.version, safe='')}" if route.version else ""
-        self._root = f"{route.url.rstrip('/')}/v2/models/{quote(route.model, safe='')}{version}"
+        self._models = f"{route.url.rstrip('/')}/v2/models/"
+        self._model = _name(route.model) + (f"/versions/{_name(route.version)}" if route.version else "")
         self._client = client
         self._headers = {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "postern"}
         if route.api_key is not None:
@@ -48,7 +51,8 @@ class HttpTransport:
         """Yield the responses to one request."""
         fields: dict[str, object] = {given.name: _plain(given) for given in ask.inputs}
         body = msgspec.json.encode({"id": ask.request_id, **fields})
-        response = await self._send("/generate_stream" if ask.is_streaming else "/generate", body)
+        model = _name(ask.model) if ask.model else self._model
+        response = await self._send(f"{model}/{'generate_stream' if ask.is_streaming else 'generate'}", body)
         try:
             payloads = _events(response.chunks) if ask.is_streaming else _whole(response.chunks)
             async for payload in payloads:
@@ -60,7 +64,7 @@ class HttpTransport:
 
     async def _send(self, path: str, body: bytes | None = None) -> HttpResponse:
         """Send a request. Raises WireError for any status but 200; whoever gets the response closes it."""
-        request = HttpRequest(self._root + path, self._headers, body or b"", "GET" if body is None else "POST")
+        request = HttpRequest(self._models + path, self._headers, body or b"", "GET" if body is None else "POST")
         try:
             response = await self._client.send(request)
         except HttpError as exc:
@@ -78,7 +82,7 @@ class HttpTransport:
     async def is_ready(self) -> bool:
         """Tell whether the server would run the model now."""
         try:
-            await self._get("/ready")
+            await self._get(f"{self._model}/ready")
         except WireError as exc:
             if exc.fault is Fault.TOLD:
                 return False
@@ -87,7 +91,7 @@ class HttpTransport:
 
     async def describe(self) -> ModelFacts:
         """Read the model's metadata and configuration."""
-        return facts_of(_object_in(await self._get("")), _object_in(await self._get("/config")))
+        return facts_of(_object_in(await self._get(self._model)), _object_in(await self._get(f"{self._model}/config")))
 
     async def _get(self, path: str) -> bytes:
         response = await self._send(path)
@@ -101,6 +105,10 @@ class HttpTransport:
     async def close(self) -> None:
         """Close the connection pool."""
         await self._client.close()
+
+
+def _name(name: str) -> str:
+    return quote(name, safe="")
 
 
 def _plain(given: Input) -> object:

@@ -6,11 +6,19 @@ preprocessing, postprocessing, tensorrt_llm_bls) and triton_backend/all_models/l
 """
 
 from gateway.backends.engine import Sampling, Task
-from gateway.backends.triton.dialects import Draft, Signature, positive
+from gateway.backends.triton.dialects import Draft, Signature, Stop, positive
 from gateway.backends.triton.responses import AnswerReader, Responses
 from gateway.backends.triton.text import Accumulated, Deltas
 from gateway.backends.triton.wire import Datatype, Input, ModelFacts
 
+RUNNER_INPUT = "request_output_len"
+"""An input by which the ensemble's step that runs the model is known, whatever its name."""
+STOP_INPUTS = (
+    Input("input_ids", Datatype.INT32, (0,)),
+    Input("input_lengths", Datatype.INT32, (1,)),
+    Input(RUNNER_INPUT, Datatype.INT32, (1,)),
+    Input("stop", Datatype.BOOL, (True,)),
+)
 UNSIGNED = 2**64
 TRUE = frozenset({"true", "1", "t", "y", "yes"})
 
@@ -28,16 +36,16 @@ class TrtllmDialect:
     def __init__(self, lora_task_id: int | None = None) -> None:
         self._lora_task_id = lora_task_id
 
-    def is_streaming(self, task: Task) -> bool:
+    def is_streaming(self, task: Task, *, is_heard: bool) -> bool:  # noqa: ARG002 - the seam's
         """Tell whether the model is asked to answer in several responses."""
         return task.is_streaming
 
-    def encode(self, task: Task, facts: ModelFacts) -> tuple[Input, ...]:
+    def encode(self, task: Task, facts: ModelFacts, *, is_streaming: bool) -> tuple[Input, ...]:
         """Return the inputs for a task."""
         sampling, draft = task.sampling, Draft(facts)
         draft.add("text_input", Datatype.BYTES, task.prompt)
         draft.add("max_tokens", Datatype.INT32, sampling.max_tokens)
-        draft.add("stream", Datatype.BOOL, task.is_streaming)
+        draft.add("stream", Datatype.BOOL, is_streaming)
         # Whether the prompt comes back is otherwise the model's own configuration.
         draft.add("exclude_input_in_output", Datatype.BOOL, True)
         draft.add("stop_words", Datatype.BYTES, *sampling.stop)
@@ -57,6 +65,15 @@ class TrtllmDialect:
         accumulates = facts.parameters.get("accumulate_tokens", "").lower() in TRUE
         return Responses(Accumulated() if accumulates else Deltas(), tells_end=False)
 
+    def find_stop(self, facts: ModelFacts, *, is_heard: bool) -> Stop | None:  # noqa: ARG002 - the seam's
+        """Return a stop for the model inside: an ensemble hands no cancel to a step that runs.
+
+        Source: triton-inference-server/server#6739; what the BLS model sends where it hears of one,
+        tensorrt_llm_bls/1/lib/triton_decoder.py `send_cancellation_request`.
+        """
+        runner = next((name for name, given in facts.steps.items() if RUNNER_INPUT in given), None)
+        return None if runner is None else Stop(STOP_INPUTS, runner)
+
 
 class LlmapiDialect:
     """Other names, a finish reason, no counts; every response holds the text so far."""
@@ -70,7 +87,7 @@ class LlmapiDialect:
         }
     )
 
-    def is_streaming(self, task: Task) -> bool:
+    def is_streaming(self, task: Task, *, is_heard: bool) -> bool:  # noqa: ARG002 - the seam's
         """Tell whether the model is asked to answer in several responses.
 
         Also where stop strings are looked for: the model can't be told them (its `sampling_param_stop` reaches the
@@ -78,11 +95,11 @@ class LlmapiDialect:
         """
         return task.is_streaming or bool(task.sampling.stop)
 
-    def encode(self, task: Task, facts: ModelFacts) -> tuple[Input, ...]:
+    def encode(self, task: Task, facts: ModelFacts, *, is_streaming: bool) -> tuple[Input, ...]:
         """Return the inputs for a task."""
         draft = Draft(facts)
         draft.add("text_input", Datatype.BYTES, task.prompt)
-        draft.add("streaming", Datatype.BOOL, self.is_streaming(task))
+        draft.add("streaming", Datatype.BOOL, is_streaming)
         draft.add("return_finish_reason", Datatype.BOOL, True)
         draft.add("sampling_param_max_tokens", Datatype.INT32, task.sampling.max_tokens)
         # The model's own default is to give the prompt back.
@@ -93,6 +110,12 @@ class LlmapiDialect:
     def reader(self, _: Task, __: ModelFacts) -> AnswerReader:
         """Return what reads the responses to a task."""
         return Responses(Accumulated(), tells_end=True)
+
+    def find_stop(self, facts: ModelFacts, *, is_heard: bool) -> Stop | None:
+        """Return a stop where leaving is not heard; where it is, the model looks for it itself, and trips over both."""
+        if is_heard or "stop" not in facts.inputs:
+            return None
+        return Stop((Input("text_input", Datatype.BYTES, ("",)), Input("stop", Datatype.BOOL, (True,))))
 
 
 def _add_randomness(draft: Draft, sampling: Sampling, prefix: str) -> None:

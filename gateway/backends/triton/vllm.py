@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import msgspec
 
 from gateway.backends.engine import Sampling, Task, TokenLogprob
-from gateway.backends.triton.dialects import Draft, Signature, positive
+from gateway.backends.triton.dialects import Draft, Signature, Stop, positive
 from gateway.backends.triton.responses import AnswerReader, Responses, bytes_of
 from gateway.backends.triton.text import Deltas, TextReader
 from gateway.backends.triton.wire import Datatype, Input, ModelFacts, Outputs
@@ -30,15 +30,18 @@ class VllmDialect:
     def __init__(self, lora: str | None = None) -> None:
         self._lora = lora
 
-    def is_streaming(self, task: Task) -> bool:
-        """Tell whether the model is asked to answer in several responses."""
-        return task.is_streaming
+    def is_streaming(self, task: Task, *, is_heard: bool) -> bool:
+        """Tell whether the model is asked to answer in several responses.
 
-    def encode(self, task: Task, facts: ModelFacts) -> tuple[Input, ...]:
+        Always where leaving is heard at the next one only: an answer in one piece could not be stopped at all.
+        """
+        return task.is_streaming or not is_heard
+
+    def encode(self, task: Task, facts: ModelFacts, *, is_streaming: bool) -> tuple[Input, ...]:
         """Return the inputs for a task."""
         draft = Draft(facts)
         draft.add("text_input", Datatype.BYTES, task.prompt)
-        draft.add("stream", Datatype.BOOL, task.is_streaming)
+        draft.add("stream", Datatype.BOOL, is_streaming)
         # Without it an answer that is not streamed begins with the prompt.
         draft.add("exclude_input_in_output", Datatype.BOOL, True)
         draft.add("sampling_parameters", Datatype.BYTES, msgspec.json.encode(self._sampling(task.sampling)).decode())
@@ -53,6 +56,10 @@ class VllmDialect:
         # vLLM's detokenizer holds back half characters; only a response's bytes could still end inside one.
         tells_end = "return_finish_reason" in facts.inputs
         return VllmResponses(Deltas(), tells_end=tells_end, alternatives=task.sampling.logprobs or 0)
+
+    def find_stop(self, _: ModelFacts, *, is_heard: bool) -> Stop | None:  # noqa: ARG002 - the seam's
+        """Return None: this backend knows no such request."""
+        return None
 
     def _sampling(self, sampling: Sampling) -> dict[str, object]:
         """Return an allow-list: one key that vLLM's SamplingParams lacks, and the request dies.

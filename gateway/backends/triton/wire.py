@@ -34,12 +34,16 @@ class Input(msgspec.Struct, frozen=True):
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """One request. `is_streaming`: whether the model was told to answer in several responses."""
+    """One request. `is_streaming`: whether the model was told to answer in several responses.
+
+    `model`: another one of the same server; empty, the one that the transport leads to.
+    """
 
     request_id: str
     inputs: tuple[Input, ...]
     is_streaming: bool
     deadline_s: float
+    model: str = ""
 
 
 class TensorShape(msgspec.Struct, frozen=True):
@@ -50,12 +54,17 @@ class TensorShape(msgspec.Struct, frozen=True):
 
 
 class ModelFacts(msgspec.Struct, frozen=True):
-    """What a model says of itself. `parameters`: those of its configuration that are texts."""
+    """What a model says of itself.
+
+    `parameters`: those of its configuration that are texts. `steps`: an ensemble's models, and which of their inputs
+    each is given.
+    """
 
     inputs: Mapping[str, TensorShape]
     outputs: Mapping[str, TensorShape]
     is_decoupled: bool = False
     parameters: Mapping[str, str] = {}
+    steps: Mapping[str, frozenset[str]] = {}
 
 
 class Fault(StrEnum):
@@ -78,7 +87,12 @@ class WireError(Exception):
 
 
 class Transport(Protocol):
-    """The way to one model on one server. Every method raises WireError."""
+    """The way to one model on one server. Every method raises WireError.
+
+    `is_heard`: the server hears at once when a request is left; otherwise no sooner than it writes the next response.
+    """
+
+    is_heard: bool
 
     def ask(self, ask: Ask, facts: ModelFacts) -> AsyncGenerator[Outputs, None]:
         """Yield the responses to one request; closing the generator, or cancelling, cancels inside Triton."""

@@ -48,7 +48,7 @@ LLMAPI_INPUTS = {
 }
 
 
-def facts(inputs=None, rank=1, *, outputs=("text_output",), is_decoupled=True, **parameters):
+def facts(inputs=None, rank=1, *, outputs=("text_output",), is_decoupled=True, steps=None, **parameters):
     """A model's own description; of a vLLM model where nothing is told."""
     told = VLLM_INPUTS if inputs is None else inputs
     return ModelFacts(
@@ -56,6 +56,7 @@ def facts(inputs=None, rank=1, *, outputs=("text_output",), is_decoupled=True, *
         {name: TensorShape("BYTES", rank) for name in outputs},
         is_decoupled,
         parameters,
+        steps or {},
     )
 
 

@@ -97,7 +97,7 @@ async def test_the_key_and_the_models_name_reach_the_transport():
     grpc, http = engines("grpc://h:1", "http://h:1", triton=named, api_key=Secret("sk-hush"))
     assert (grpc._transport._route.model, grpc._transport._route.version) == ("other", "2")
     assert grpc._transport._headers == {"authorization": "Bearer sk-hush"}
-    assert http._transport._root == "http://h:1/v2/models/other/versions/2"
+    assert (http._transport._models, http._transport._model) == ("http://h:1/v2/models/", "other/versions/2")
     assert "sk-hush" not in repr((grpc._transport._route, grpc._transport))
     for one in (grpc, http):
         await one.close()

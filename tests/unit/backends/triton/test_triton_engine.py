@@ -7,6 +7,7 @@ import pytest
 from gateway.backends.backend import Health
 from gateway.backends.http import HttpResponse
 from gateway.backends.triton.engine import TritonEngine, Watch
+from gateway.backends.triton.tensorrt import TrtllmDialect
 from gateway.backends.triton.vllm import VllmDialect
 from gateway.backends.triton.wire import Fault, WireError
 from gateway.core.errors import (
@@ -17,7 +18,7 @@ from gateway.core.errors import (
 )
 from gateway.core.reply import once
 from tests.builders import nothing, raised_by
-from tests.unit.backends.triton.builders import VLLM_INPUTS, facts, task
+from tests.unit.backends.triton.builders import TRTLLM_INPUTS, VLLM_INPUTS, facts, task
 
 GONE = WireError(Fault.TOLD, "Request for unknown model: 'm' has no available versions")
 DEAD = WireError(Fault.CONNECTING, "failed to connect")
@@ -31,7 +32,8 @@ def text(said):
 class FakeTransport:
     """Answer every request with these responses, an error being raised in its place."""
 
-    def __init__(self, *responses, model=None, is_ready=True):
+    def __init__(self, *responses, model=None, is_ready=True, is_heard=True):
+        self.is_heard = is_heard
         self.responses, self.model, self.ready = responses, model or facts(), is_ready
         self.asked, self.described, self.open_now, self.closed = [], 0, 0, False
 
@@ -40,10 +42,8 @@ class FakeTransport:
         self.open_now += 1
         try:
             for response in self.responses:
-                if isinstance(response, Exception):
-                    raise response
                 await asyncio.sleep(0)
-                yield response
+                yield await self._say(response)
         finally:
             self.open_now -= 1
 
@@ -65,8 +65,8 @@ class FakeTransport:
         self.closed = True
 
 
-def engine_of(transport):
-    return TritonEngine("m", "grpc://h:1", VllmDialect(), transport, Watch(0.05))
+def engine_of(transport, dialect=None):
+    return TritonEngine("m", "grpc://h:1", dialect or VllmDialect(), transport, Watch(0.05))
 
 
 async def collect(engine, **asked):
@@ -155,6 +155,60 @@ async def test_closing_the_pieces_closes_the_request():
     assert transport.open_now == 1
     await pieces.aclose()
     assert transport.open_now == 0
+
+
+ENSEMBLE = facts(TRTLLM_INPUTS, rank=2, steps={"inside": frozenset({"request_output_len"})})
+
+
+async def left_after(transport, how):
+    engine = engine_of(transport, TrtllmDialect())
+    pieces = engine.generate(task())
+    await anext(pieces)
+    if how == "closed":
+        await pieces.aclose()
+    elif how == "cancelled":
+        waiting = asyncio.create_task(anext(pieces))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await raised_by(waiting)
+    else:
+        await raised_by(anext(pieces))
+    await engine.close()
+    return [(ask.model, ask.request_id) for ask in transport.asked]
+
+
+@pytest.mark.parametrize("how", ["closed", "cancelled", "too late"])
+async def test_whoever_leaves_an_ensemble_stops_the_model_inside_before_the_connections_close(how):
+    responses = (text("a"), WireError(Fault.DEADLINE, "late")) if how == "too late" else (text("a"), text("b"))
+    asked = await left_after(FakeTransport(*responses, model=ENSEMBLE), how)
+    assert asked == [("", "postern-task-1"), ("inside", "postern-task-1")]
+
+
+async def test_a_request_that_failed_is_not_stopped():
+    boom = WireError(Fault.TOLD, "boom", "INTERNAL")
+    assert len(await left_after(FakeTransport(text("a"), boom, model=ENSEMBLE), "failed")) == 1
+
+
+async def test_a_request_that_ended_is_not_stopped():
+    transport = FakeTransport(text("a"), model=ENSEMBLE)
+    engine = engine_of(transport, TrtllmDialect())
+    async for _ in engine.generate(task()):
+        pass
+    await engine.close()
+    assert len(transport.asked) == 1
+
+
+async def test_a_stop_that_fails_or_hangs_is_nobodys_trouble(monkeypatch):
+    monkeypatch.setattr("gateway.backends.triton.engine.STOP_S", 0.01)
+    for last in (WireError(Fault.BROKEN, "gone"), "silence"):
+        transport = FakeTransport(text("a"), text("b"), model=ENSEMBLE)
+        engine = engine_of(transport, TrtllmDialect())
+        pieces = engine.generate(task())
+        await anext(pieces)
+        transport.responses = (last,)
+        await pieces.aclose()
+        await engine.close()
+        assert (len(transport.asked), transport.open_now) == (2, 0)
 
 
 @pytest.mark.parametrize("told", ["silence", DEAD, WireError(Fault.TOLD, "x", "INTERNAL")], ids=str)

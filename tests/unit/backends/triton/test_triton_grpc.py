@@ -4,6 +4,7 @@ import asyncio
 from contextlib import asynccontextmanager
 
 import grpc
+import msgspec
 import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
@@ -121,6 +122,13 @@ async def test_inputs_go_out_with_the_models_own_dimensions_and_outputs_come_in_
     assert request.raw_input_contents[1] == b"\x01\x00\x00\x00a\x02\x00\x00\x00bc"
     assert triton.metadata["authorization"] == "Bearer k"
     assert triton.metadata["triton_grpc_error"] == "true"
+
+
+async def test_another_model_of_the_server_can_be_asked():
+    async with serving(twice) as triton, speaking(triton.port, version="3") as transport:
+        ask = msgspec.structs.replace(ask_of(), model="inside")
+        assert len([outputs async for outputs in transport.ask(ask, FACTS)]) == 2
+    assert (triton.requests[0].model_name, triton.requests[0].model_version) == ("inside", "")
 
 
 async def test_a_prompt_of_many_megabytes_goes_through():

@@ -73,6 +73,13 @@ async def test_a_version_and_a_key_are_sent_where_they_are_set():
     assert {sent.headers["authorization"] for sent in http.sent} == {"Bearer k"}
 
 
+async def test_another_model_of_the_server_can_be_asked():
+    http = FakeHttp(b"{}")
+    ask = Ask("task-1", INPUTS, is_streaming=False, deadline_s=0.0, model="inside")
+    assert [outputs async for outputs in transport_of(http, version="3").ask(ask, facts())] == [{}]
+    assert http.sent[0].url == "http://h:8000/v2/models/inside/generate"
+
+
 @pytest.mark.parametrize("size", [1, 7, 1000])
 async def test_events_are_read_however_they_are_cut(size):
     stream = 'data: {"text_output":"Hé","num_output_tokens":1}\n\ndata: {"text_output":["llo"]}\n\n'.encode()
@@ -143,11 +150,12 @@ async def test_a_model_is_ready_when_its_page_says_so():
 async def test_a_model_describes_itself():
     page = (
         b'{"inputs":[{"name":"a","datatype":"BYTES","shape":[-1,1]}],"outputs":[{"name":"b","datatype":"FP32",'
-        b'"shape":[-1]}],"model_transaction_policy":{"decoupled":true},"parameters":{"p":{"string_value":"v"}}}'
+        b'"shape":[-1]}],"model_transaction_policy":{"decoupled":true},"parameters":{"p":{"string_value":"v"}},'
+        b'"ensemble_scheduling":{"step":[{"model_name":"s","input_map":{"x":"y"}}]}}'
     )
     told = await transport_of(FakeHttp(page)).describe()
     assert (told.inputs["a"].datatype, told.inputs["a"].rank, told.outputs["b"].rank) == ("BYTES", 2, 1)
-    assert (told.is_decoupled, told.parameters) == (True, {"p": "v"})
+    assert (told.is_decoupled, told.parameters, told.steps) == (True, {"p": "v"}, {"s": frozenset({"x"})})
 
 
 @pytest.mark.parametrize("page", [b"nonsense", b'{"inputs": 3}'])

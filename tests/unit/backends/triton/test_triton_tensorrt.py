@@ -12,12 +12,18 @@ LLMAPI = facts(LLMAPI_INPUTS)
 DIALECTS = {"": (TrtllmDialect(), TRTLLM), "sampling_param_": (LlmapiDialect(), LLMAPI)}
 
 
+def encode(dialect, model, **asked):
+    wanted = task(**asked)
+    is_streaming = dialect.is_streaming(wanted, is_heard=True)
+    return values_of(dialect.encode(wanted, model, is_streaming=is_streaming))
+
+
 def trtllm(dialect=None, **asked):
-    return values_of((dialect or TrtllmDialect()).encode(task(**asked), TRTLLM))
+    return encode(dialect or TrtllmDialect(), TRTLLM, **asked)
 
 
 def llmapi(**asked):
-    return values_of(LlmapiDialect().encode(task(**asked), LLMAPI))
+    return encode(LlmapiDialect(), LLMAPI, **asked)
 
 
 def read_all(answer, *texts, **last):
@@ -72,7 +78,7 @@ def test_the_ensemble_is_told_everything_it_can_carry():
 )
 def test_a_temperature_is_heeded_and_zero_is_greedy(prefix, asked, told):
     dialect, model = DIALECTS[prefix]
-    given = values_of(dialect.encode(task(**asked), model))
+    given = encode(dialect, model, **asked)
     found = {name: given[prefix + name] for name in ("temperature", "top_k", "top_p") if prefix + name in given}
     assert found == told
 
@@ -111,6 +117,23 @@ def test_the_llm_api_streams_where_stop_strings_are_looked_for_by_others():
     assert told["streaming"] is True
     assert "sampling_param_stop" not in told
     assert llmapi(is_streaming=False)["streaming"] is False
+
+
+@pytest.mark.parametrize("is_heard", [True, False])
+def test_the_model_inside_an_ensemble_must_be_stopped_by_name(is_heard):
+    steps = {"pre": frozenset({"QUERY"}), "llama-inside": frozenset({"input_ids", "request_output_len"})}
+    ensemble = facts(TRTLLM_INPUTS, rank=2, steps=steps)
+    stop = TrtllmDialect().find_stop(ensemble, is_heard=is_heard)
+    assert stop.model == "llama-inside"
+    assert values_of(stop.inputs)["stop"] is True
+    assert TrtllmDialect().find_stop(TRTLLM, is_heard=is_heard) is None
+
+
+def test_the_llm_api_is_told_to_stop_where_it_cannot_hear_it():
+    stop = LlmapiDialect().find_stop(facts({**LLMAPI_INPUTS, "stop": "BOOL"}), is_heard=False)
+    assert (stop.model, values_of(stop.inputs)) == ("", {"text_input": "", "stop": True})
+    assert LlmapiDialect().find_stop(facts({**LLMAPI_INPUTS, "stop": "BOOL"}), is_heard=True) is None
+    assert LlmapiDialect().find_stop(LLMAPI, is_heard=False) is None
 
 
 @pytest.mark.parametrize("reason", [b"timeout", b"cancelled", None])

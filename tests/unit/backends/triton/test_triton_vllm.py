@@ -34,7 +34,8 @@ EVERYTHING = {
 
 
 def encode(dialect=None, model=None, **asked):
-    return values_of((dialect or VllmDialect()).encode(task(**asked), model or facts()))
+    wanted = task(**asked)
+    return values_of((dialect or VllmDialect()).encode(wanted, model or facts(), is_streaming=wanted.is_streaming))
 
 
 def sampling(**asked):
@@ -81,6 +82,13 @@ def test_a_top_k_of_all_tokens_is_left_out(top_k):
 def test_switches_that_an_older_server_lacks_are_left_out():
     old = {name: kind for name, kind in VLLM_INPUTS.items() if not name.startswith("return_")}
     assert not any(name.startswith("return_") for name in encode(model=facts(old)))
+
+
+def test_an_answer_comes_in_responses_where_leaving_is_heard_at_the_next_one_only():
+    dialect = VllmDialect()
+    assert not dialect.is_streaming(task(is_streaming=False), is_heard=True)
+    assert dialect.is_streaming(task(is_streaming=False), is_heard=False)
+    assert dialect.find_stop(facts(), is_heard=False) is None
 
 
 def test_text_counts_and_end_are_read():
