@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.backends.backend import BackendLoadError
 from gateway.backends.chat.families import BARE, GRAMMARS, guess_format
 from gateway.backends.chat.fields import Fields
 from gateway.backends.chat.sampling import read_max_tokens, read_sampling
@@ -16,7 +17,7 @@ from gateway.backends.engine import Sampling
 from gateway.core.errors import UnsupportedParameterError, UpstreamContextError
 from gateway.core.tokens import estimate_tokens
 from gateway.schema.request import Operation, Request
-from gateway.settings.models import ModelSettings
+from gateway.settings.models import Capability, ModelSettings
 
 GENEROSITY = 1.25
 """How much longer than estimated a prompt is taken to be where nobody counts: what is left must be left indeed."""
@@ -44,7 +45,7 @@ class Prompt(msgspec.Struct, frozen=True):
 
 
 class Prompter:
-    """Makes prompts for one model."""
+    """Makes prompts for one model. Raises BackendLoadError for a model said to take tools that can't be told of any."""
 
     def __init__(self, settings: ModelSettings, template: ChatTemplate | None, counter: TokenCounter | None) -> None:
         self._context_tokens = settings.context_tokens
@@ -54,6 +55,12 @@ class Prompter:
         guessed = guess_format(template.source) if template is not None else None
         tool_format = settings.tool_format or guessed
         self._grammar = GRAMMARS[tool_format] if tool_format is not None else None
+        if Capability.TOOLS in settings.capabilities and (template is None or not template.takes_tools):
+            raise BackendLoadError(
+                "capabilities",
+                "`tools` is among them, and the chat template takes none",
+                "take it out, or name a `chat_template` that takes tools",
+            )
 
     async def make(self, request: Request) -> Prompt:
         """Read a request, render it and see what room is left.

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from gateway.backends.backend import BackendLoadError
 from gateway.backends.cascade import Errand, Escalation, open_reply
 from gateway.backends.engine import Piece, TokenLogprob
 from gateway.backends.resilience import Dispatcher, Replicas
@@ -11,6 +12,7 @@ from gateway.core.errors import (
     UnsupportedParameterError,
 )
 from gateway.settings.engines import ToolFormat
+from gateway.settings.models import Capability
 from gateway.settings.routes import CascadeSettings
 from tests.builders import collect, raised_by, request
 from tests.engines import END, PLAIN, Words, engine_backend, streamed, template, text_of, whole
@@ -192,3 +194,11 @@ async def test_a_cascade_reads_the_confidence_of_an_engines_answer(is_streaming,
     assert '"token"' not in told
     assert engine.tasks[0].sampling.logprobs == 0
     assert engine.ended == 1
+
+
+@pytest.mark.parametrize("source", ["plain", None])
+def test_a_model_said_to_take_tools_must_have_a_template_that_does(source):
+    with pytest.raises(BackendLoadError) as caught:
+        engine_backend(source=source, capabilities=(Capability.TOOLS,))
+    assert caught.value.key == "capabilities"
+    assert engine_backend(capabilities=(Capability.TOOLS,))
