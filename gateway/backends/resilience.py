@@ -8,12 +8,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from gateway.backends.backend import Backend, Call, Health
 from gateway.core.clock import Clock, monotonic_s
-from gateway.core.errors import PosternError, UpstreamContextError, UpstreamError, UpstreamUnavailableError
+from gateway.core.errors import (
+    PosternError,
+    UpstreamContextError,
+    UpstreamError,
+    UpstreamUnavailableError,
+    internal_error,
+)
 from gateway.core.reply import Reply
+from gateway.telemetry.logs import log_failure
 
 COOLDOWN_S = 2.0
 """How long a replica that failed is asked last; long enough that most requests miss a dead one, short enough to notice
 its return."""
+
+CLOSE_S = 5.0
+"""How long a replica may take to let go of its connections; then it is left as it is."""
 
 FULL_KV_CACHE = 0.95
 """From this share on a server preempts what it runs, or lets new requests wait: others are asked first."""
@@ -120,12 +130,19 @@ class Replicas:
             await self.close_now()
 
     async def close_now(self) -> None:
-        """Close every replica's connections, whoever may still ask them."""
+        """Close every replica's connections, whoever may still ask them. One that can't be closed keeps none open."""
         if self.is_closed:
             return
         self.is_closed = True
-        for backend in self.backends:
+        await asyncio.gather(*(_close(backend) for backend in self.backends))
+
+
+async def _close(backend: Backend) -> None:
+    try:
+        async with asyncio.timeout(CLOSE_S):
             await backend.close()
+    except Exception as exc:  # noqa: BLE001 - a supervisor: one replica's fault must not hold up the others, nor a stop
+        log_failure(internal_error(exc))
 
 
 class Dispatcher:

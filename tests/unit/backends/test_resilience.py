@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from msgspec import structs
 
+from gateway.backends import resilience
 from gateway.backends.backend import Health
 from gateway.backends.resilience import COOLDOWN_S, Dispatcher, Replicas
 from gateway.core.errors import (
@@ -338,6 +339,20 @@ async def test_replicas_that_are_not_ready_are_still_tried():
     for backend in house.backends["small"]:
         house.replicas["small"].note(backend, Health(is_ready=False))
     assert (await house.open("small")).model == "small"
+
+
+async def test_a_replica_that_cannot_be_closed_keeps_no_other_open(monkeypatch):
+    monkeypatch.setattr(resilience, "CLOSE_S", 0.05)
+    pair = Pair(None, None, None)
+    faulty, hanging, fine = pair.backends
+
+    async def fail():
+        raise ZeroDivisionError
+
+    faulty.close, hanging.close = fail, asyncio.Event().wait
+    async with asyncio.timeout(2):
+        await pair.replicas.close()
+    assert fine.is_closed
 
 
 async def test_replicas_are_closed_by_the_last_who_holds_them():
