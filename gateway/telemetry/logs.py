@@ -1,6 +1,7 @@
 """Logs: one event a line, JSON for machines or readable on a terminal. Never a prompt, an answer or a key."""
 
 import logging
+import os
 import sys
 import time
 from typing import Any
@@ -50,6 +51,8 @@ def _time(record: logging.LogRecord) -> str:
 
 def set_up_logs(*, is_json: bool | None = None) -> None:
     """Log to standard error; as JSON unless that is a terminal."""
+    # gRPC's core writes lines of its own, read from its environment when it is loaded.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     handler = logging.StreamHandler()
     as_json = not sys.stderr.isatty() if is_json is None else is_json
     handler.setFormatter(JsonFormatter() if as_json else TerminalFormatter())

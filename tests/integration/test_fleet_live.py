@@ -37,6 +37,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[RunningGateway]:
     async with RunningGateway(config(), tmp_path) as one:
         await one.wait_for("replica_ready", 20, model="small")
         yield one
+    assert not [row for row in one.log if row["event"] == "unreadable"]  # gRPC has a log of its own
 
 
 def workers(gateway: RunningGateway) -> set[int]:
