@@ -41,7 +41,7 @@ def told(kind, **sampling):
         )
         return lanes._search_options(turn)
     task = Task("t", "hello", asked, is_streaming=True, deadline_s=0.0)
-    return DIALECTS[kind].encode(task, ModelFacts({}, {}))
+    return DIALECTS[kind].encode(task, ModelFacts({}, {}), is_streaming=True)
 
 
 def test_every_part_of_a_sampling_is_looked_at():

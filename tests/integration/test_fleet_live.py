@@ -35,7 +35,7 @@ def config(**small: Any) -> dict[str, Any]:
 async def gateway(tmp_path: Path) -> AsyncIterator[RunningGateway]:
     (tmp_path / "large.jinja").write_text(TEMPLATE)
     async with RunningGateway(config(), tmp_path) as one:
-        await one.wait_for("replica_ready", 20, model="small")
+        await one.wait_for("replica_ready", 60, model="small")
         yield one
     assert not [row for row in one.log if row["event"] == "unreadable"]  # gRPC has a log of its own
 
