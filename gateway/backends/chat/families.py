@@ -27,6 +27,6 @@ def guess_format(template: str) -> ToolFormat | None:
         return None if "<function=" in template else ToolFormat.HERMES
     if "[TOOL_CALLS]" in template:
         return ToolFormat.MISTRAL
-    if "<|python_tag|>" in template or ("<|start_header_id|>" in template and "ipython" in template):
-        return ToolFormat.LLAMA3
-    return None
+    is_llama = "<|python_tag|>" in template or ("<|start_header_id|>" in template and "ipython" in template)
+    # Phi-4-mini writes bare JSON, too, between marks that servers drop.
+    return ToolFormat.LLAMA3 if is_llama or "<|tool|>" in template else None

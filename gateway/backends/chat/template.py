@@ -27,7 +27,7 @@ TRIAL = b'[{"role":"user","content":"Hi"},{"role":"assistant","content":"Hello"}
 """What every template must be able to write."""
 UNKNOWN_EOS = "<unknown end of a message>"
 
-_SHORT_IDS = re.compile(r"length\s*!=\s*9\b")
+_SHORT_IDS = re.compile(r"length\s*(?:!=|<)\s*9\b")
 
 # Whatever a template does wrong: Jinja's own errors, and those of the values that it handles.
 _BUGS = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)

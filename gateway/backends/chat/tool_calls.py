@@ -5,6 +5,7 @@ into pieces. A call that is none after all is given as text.
 """
 
 import re
+import string
 from secrets import token_hex
 
 import msgspec
@@ -18,7 +19,7 @@ that showed early what they are don't count: lists and citations begin many line
 
 MAX_NAME_CHARACTERS = 128
 
-_BEHIND = re.compile(r"[\s;,}\]]*")
+_BETWEEN = string.whitespace + ";,}]"
 """What may stand between calls: separators, and a bracket too many."""
 
 
@@ -74,9 +75,7 @@ class ToolCalls:
     def end(self) -> list[str | CallDelta]:
         """Return what was held back: nothing comes any more."""
         found = self._run("", is_end=True)
-        if self._index < 0 and self._blank:
-            found.append(self._blank)
-        return found
+        return [*found, self._blank] if self._blank else found
 
     def _run(self, text: str, *, is_end: bool) -> list[str | CallDelta]:
         self._rest += text
@@ -171,8 +170,7 @@ class ToolCalls:
 
     def _pass_behind(self, *, is_end: bool) -> bool:
         """Drop what stands behind a call: the mark that closes it, separators. Text that goes on begins a new line."""
-        behind = _BEHIND.match(self._rest)
-        self._rest = self._rest[behind.end() if behind else 0 :]
+        self._rest = self._rest.lstrip(_BETWEEN)
         close = self._grammar.close
         if close and self._rest.startswith(close):
             self._rest = self._rest[len(close) :]

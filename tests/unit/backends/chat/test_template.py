@@ -96,6 +96,9 @@ def test_mistral_writes_tools_before_the_last_question_and_short_ids():
 def test_an_id_that_is_too_short_is_made_long_enough():
     short = {**CALL, "tool_calls": [{**CALL["tool_calls"][0], "id": "a-1"}]}
     assert '"id": "0000000a1"' in render(MISTRAL, USER, short, {**RESULT, "tool_call_id": "a-1"})
+    newer = MISTRAL.replace("length != 9", "length < 9")
+    assert '"id": "0000000a1"' in render(newer, USER, short, {**RESULT, "tool_call_id": "a-1"})
+    assert render("{{ messages[0].tool_calls[0].id }}", short) == "a-1"
 
 
 def test_phi4_mini_finds_tools_in_the_systems_message():

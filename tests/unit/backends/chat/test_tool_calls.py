@@ -81,6 +81,12 @@ WRITTEN = {
         "I will look.",
         [WEATHER],
     ),
+    "phi, a list": (
+        LLAMA3,
+        '[{"name": "get_weather", "arguments": {"city": "Paris"}}, ' + ADDING + "]",
+        "",
+        [WEATHER, SUM],
+    ),
     "llama, in a fence": (
         LLAMA3,
         '```json\n{"name": "add", "parameters": {"a": 1, "b": 2}}\n```',
@@ -153,8 +159,8 @@ WRITTEN = {
     ),
     "hermes, text before and behind": (
         HERMES,
-        'Let me see.\n<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>\nDone.',
-        "Let me see.\nDone.",
+        'Let me see.\n<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>\nDone.\n',
+        "Let me see.\nDone.\n",
         [("f", "{}")],
     ),
     "hermes, never closed": (HERMES, '<tool_call>\n{"name": "f", "arguments": {"a": 1}}', "", [("f", '{"a": 1}')]),
@@ -267,6 +273,11 @@ def test_no_more_text_is_held_back_than_could_be_a_mark():
     assert finder.feed("ird things") == ["get_weird things"]
 
 
+def test_a_piece_that_begins_a_line_may_begin_a_call():
+    assert read(LLAMA3, "Hi", f"\n{ADDING}") == ("Hi", [SUM])
+    assert read(LLAMA3, "Hi", ADDING) == ("Hi" + ADDING, [])
+
+
 def test_an_answer_in_json_is_not_held_back():
     finder = ToolCalls(GRAMMARS[LLAMA3], NAMES)
     assert finder.feed('{"answer": ') == ['{"answer":']
@@ -334,6 +345,8 @@ def test_what_is_no_call_is_given_as_text(family, written):
         ("{{ '[TOOL_CALLS]' }}", MISTRAL),
         ("{{ '<|start_header_id|>ipython<|end_header_id|>' }}", LLAMA3),
         ("{{ '<|python_tag|>' }}", LLAMA3),
+        ("{{ '<|tool|>' + message['tools'] + '<|/tool|>' }}", LLAMA3),
+        ("<|start_header_id|>", None),
         ("<|im_start|>", None),
     ],
 )
