@@ -1,7 +1,7 @@
 """Stop strings in a text that comes in pieces."""
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.backends.chat.stops import StopTrimmer
@@ -51,6 +51,10 @@ def test_nothing_comes_after_a_stop_string():
     assert trimmer.end() == ""
 
 
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@unhurried
 @given(
     text=st.text("ab\n", max_size=12),
     stops=st.lists(st.text("ab\n", min_size=1, max_size=4), max_size=3),

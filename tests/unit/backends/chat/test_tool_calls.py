@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.backends.chat.families import GRAMMARS, guess_format
@@ -354,6 +354,8 @@ def test_the_family_is_told_from_the_template(source, family):
     assert guess_format(source) is family
 
 
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
 # What models write, and what may confuse: marks and their parts, JSON and its parts, blanks.
 BITS = st.sampled_from(
     [
@@ -392,6 +394,7 @@ BITS = st.sampled_from(
 TEXTS = st.lists(BITS, max_size=14).map("".join)
 
 
+@unhurried
 @given(family=st.sampled_from(list(GRAMMARS)), text=TEXTS, data=st.data())
 def test_however_a_text_is_cut_the_same_is_found(family, text, data):
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
@@ -400,6 +403,7 @@ def test_however_a_text_is_cut_the_same_is_found(family, text, data):
     assert read(family, *text) == read(family, text)
 
 
+@unhurried
 @given(family=st.sampled_from(list(GRAMMARS)), text=TEXTS)
 def test_nothing_but_marks_and_separators_is_lost(family, text):
     found, calls = read(family, text)
@@ -423,6 +427,7 @@ def write(family, calls, *, ascii_only):
     return f"[TOOL_CALLS][{', '.join(objects)}]" if family is MISTRAL else "<|python_tag|>" + "; ".join(objects)
 
 
+@unhurried
 @given(
     family=st.sampled_from(list(GRAMMARS)),
     before=INTRODUCTIONS,
