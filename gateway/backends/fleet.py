@@ -7,12 +7,12 @@ import msgspec
 
 from gateway.backends.backend import Backend, BackendLoadError
 from gateway.backends.resilience import Replicas, Track
-from gateway.backends.watch import Show, Watch
+from gateway.backends.watch import LOOK_S, Show, Watch
 from gateway.settings.faults import Fault, SettingsError, under
 from gateway.settings.models import ModelSettings, PriceSettings
 
 STALE_LOOKS = 3
-"""For so many intervals what a replica said counts."""
+"""For so many intervals, and as long as a look may take, what a replica said counts."""
 
 Make = Callable[[str, ModelSettings], list[Backend]]
 """Makes the replicas of a model by its name. Blocks: it reads files. Raises BackendLoadError."""
@@ -63,7 +63,8 @@ class Fleet:
         if _is_made_of(self._current.get(name), wanted):
             return
         backends = self._make(name, settings)
-        replicas = Replicas(backends, self._track(name), stale_s=STALE_LOOKS * settings.watch.interval_s)
+        stale_s = STALE_LOOKS * settings.watch.interval_s + LOOK_S
+        replicas = Replicas(backends, self._track(name), stale_s=stale_s)
         self._prepared[name] = _Made(*wanted, replicas)
         self._open.append(replicas)
 

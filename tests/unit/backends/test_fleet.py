@@ -112,6 +112,14 @@ async def test_a_changed_file_makes_new_replicas(tmp_path):
     assert [second[name] is first[name] for name in models] == [False, False]
 
 
+async def test_a_file_that_is_not_there_is_for_whoever_loads_it_to_tell(tmp_path):
+    house, settings = House(), model(chat_template=str(tmp_path / "none.jinja"))
+    assert house.fleet.take({"a": settings})["a"] is house.fleet.take({"a": settings})["a"]
+    (tmp_path / "none.jinja").write_text("there now")
+    house.fleet.take({"a": settings})
+    assert house.names_made() == ["a", "a"]
+
+
 async def test_replaced_replicas_close_with_the_last_who_asks_them_and_kept_ones_stay():
     house = House()
     first = house.fleet.take({"kept": model(), "gone": model(), "changed": model()})

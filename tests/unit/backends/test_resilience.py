@@ -362,3 +362,6 @@ async def test_replicas_are_closed_by_the_last_who_holds_them():
     assert not pair.backends[0].is_closed
     await second.close()
     assert pair.backends[0].is_closed
+    pair.backends[0].is_closed = False
+    await pair.replicas.close_now()
+    assert not pair.backends[0].is_closed  # nobody closes it twice

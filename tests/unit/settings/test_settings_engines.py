@@ -88,6 +88,7 @@ def test_what_is_no_path_is_left_as_it_is():
         ("triton", {"urls": ["grpc://h:99999"]}, "urls[0]", "is not a url", "grpc://HOST:8001"),
         ("onnx", {"urls": ["http://h/v1"]}, "urls", "through no url", "leave it out"),
         ("openai", {"urls": ["grpc://h:8001"]}, "urls[0]", "does not start with http://", "http://HOST:PORT/v1"),
+        ("triton", {"api_key": "\u201cx\u201d"}, "api_key", "no header can", "printable ASCII"),
         # metrics pages
         ("triton", {"watch": {"metrics_urls": [PAGE, PAGE]}}, "watch.metrics_urls", "2 for 1", "one page for each"),
         ("openai", {"watch": {"metrics_urls": ["h/metrics"]}}, "watch.metrics_urls[0]", "does not start", "/metrics"),

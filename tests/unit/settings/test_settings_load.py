@@ -463,6 +463,7 @@ LEAVES = (
     | st.dates()
     | st.binary(max_size=4)
     | st.sampled_from(["openai", "simulated", "weak", "auto", "${K}", "${", "http://h", "redis://h", "pinned"])
+    | st.sampled_from(["triton", "onnx", "grpc://h", "vllm", "trtllm", "tools", "~", "~x/y", "a\0b"])
 )
 SECTIONS = [*FULL, "models", "auto", "policy", "kind", "backend", "urls", "price", "clients", "exact", "sha256"]
 KEYS = st.sampled_from(SECTIONS) | st.text(max_size=8) | st.integers() | st.booleans() | st.none()
