@@ -3,8 +3,13 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.triton_server import TritonServer
+
+# How long an example takes says how busy the machine is, and nothing of the code.
+settings.register_profile("postern", deadline=None)
+settings.load_profile("postern")
 
 
 @pytest.fixture(scope="session")
