@@ -14,7 +14,7 @@ from gateway.backends.chat.tokens import TokenCounter
 from gateway.backends.chat.tool_calls import Grammar, ToolCalls
 from gateway.backends.chat.tools import ToolWish, read_schema, read_tools
 from gateway.backends.engine import Sampling
-from gateway.core.errors import UnsupportedParameterError, UpstreamContextError
+from gateway.core.errors import InvalidValueError, UnsupportedParameterError, UpstreamContextError
 from gateway.core.tokens import estimate_tokens
 from gateway.schema.request import Operation, Request
 from gateway.settings.models import Capability, ModelSettings
@@ -71,6 +71,16 @@ class Prompter:
             UpstreamContextError: the prompt fills the window.
             UpstreamRejectionError, UpstreamFailureError: the chat template's, see there.
         """
+        try:
+            text, sampling, tools = self._read(request)
+        except RecursionError as exc:
+            # What the decoder still took. It comes from the client: a template's own is told apart in `template.py`.
+            raise InvalidValueError("The request is nested too deep.") from exc
+        max_tokens, token_count = await self._bound(text, read_max_tokens(request, self._fields))
+        sampling = msgspec.structs.replace(sampling, max_tokens=max_tokens)
+        return Prompt(text, sampling, tools, self._grammar_of(tools), token_count)
+
+    def _read(self, request: Request) -> tuple[str, Sampling, ToolWish]:
         tools = ToolWish()
         if request.operation is Operation.CHAT:
             tools = read_tools(request, self._fields)
@@ -78,10 +88,7 @@ class Prompter:
             text = self._render(request, tools)
         else:
             schema, text = read_schema(request), self._completion_prompt(request)
-        sampling = read_sampling(request, self._fields, schema)
-        max_tokens, token_count = await self._bound(text, read_max_tokens(request, self._fields))
-        sampling = msgspec.structs.replace(sampling, max_tokens=max_tokens)
-        return Prompt(text, sampling, tools, self._grammar_of(tools), token_count)
+        return text, read_sampling(request, self._fields, schema), tools
 
     def _grammar_of(self, tools: ToolWish) -> Grammar | None:
         if not tools.told:

@@ -9,12 +9,14 @@ from gateway.backends.cascade import Errand, Escalation, open_reply
 from gateway.backends.engine import Piece, TokenLogprob
 from gateway.backends.resilience import Dispatcher, Replicas
 from gateway.core.errors import (
+    InvalidValueError,
     UnsupportedParameterError,
 )
+from gateway.schema.request import Operation, decode_request
 from gateway.settings.engines import ToolFormat
 from gateway.settings.models import Capability
 from gateway.settings.routes import CascadeSettings
-from tests.builders import collect, raised_by, request
+from tests.builders import call, collect, raised_by, request
 from tests.engines import END, PLAIN, Words, engine_backend, streamed, template, text_of, whole
 
 TOOLS = [
@@ -202,3 +204,25 @@ def test_a_model_said_to_take_tools_must_have_a_template_that_does(source):
         engine_backend(source=source, capabilities=(Capability.TOOLS,))
     assert caught.value.key == "capabilities"
     assert engine_backend(capabilities=(Capability.TOOLS,))
+
+
+def nested(depth):
+    return '{"x":' * depth + "1" + "}" * depth
+
+
+@pytest.mark.parametrize("depth", [50, 500, 900])
+@pytest.mark.parametrize(
+    "body",
+    [
+        '"tools":[{"type":"function","function":{"name":"f","parameters":%s}}]',
+        '"tools":[{"type":"function","function":{"name":"f","parameters":%s}}],"tool_choice":"required"',
+        '"chat_template_kwargs":%s',
+        '"messages":[{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":%s}}]}]',
+    ],
+)
+async def test_what_is_nested_too_deep_is_the_clients_fault(body, depth):
+    backend, _ = engine_backend("x", END, source="{{ tools }}{{ messages }}<|end|>")
+    least = '{"model":"m","messages":[{"role":"user","content":"x"}],'
+    asked = decode_request(Operation.CHAT, (least + body % nested(depth) + "}").encode())
+    error = await raised_by(backend.open(call(asked)))
+    assert error is None if depth == 50 else isinstance(error, InvalidValueError)
