@@ -27,7 +27,7 @@ def usage_of(answer: Answer) -> Usage | None:
     cached = (details.cached_tokens or 0) if details else 0
     if not (0 <= prompt <= MAX_TOKENS and 0 <= completion <= MAX_TOKENS):
         return None
-    return Usage(prompt, completion, min(max(cached, 0), prompt))
+    return Usage(prompt, completion, min(max(cached, 0), prompt), is_estimated=bool(wire.is_estimated))
 
 
 class _Choice(msgspec.Struct):

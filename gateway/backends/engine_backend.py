@@ -18,6 +18,7 @@ from gateway.backends.chat.writer import Writer
 from gateway.backends.engine import Engine, Piece, Task
 from gateway.core.errors import UpstreamFailureError, UpstreamTimeoutError
 from gateway.core.reply import Reply, nothing_to_close, once
+from gateway.core.tokens import estimate_tokens
 from gateway.settings.models import ModelSettings
 
 
@@ -127,8 +128,8 @@ class EngineBackend:
         except TimeoutError as exc:
             raise UpstreamTimeoutError(f"{self._name} fell silent in the middle of its answer.") from exc
 
-    async def _account(self, answer: "_Answer") -> tuple[str, dict[str, int] | None]:
-        """Return the finish reason and the usage: told by the engine, else counted here, else None."""
+    async def _account(self, answer: "_Answer") -> tuple[str, dict[str, int | bool]]:
+        """Return the finish reason and the usage: told by the engine, else counted here, else estimated."""
         prompt_tokens, completion_tokens = answer.transcript.prompt_tokens, answer.transcript.completion_tokens
         if prompt_tokens is None:
             prompt_tokens = answer.prompt.token_count
@@ -136,7 +137,13 @@ class EngineBackend:
             prompt_tokens = await self._counter.count_aside(answer.prompt.text)
         if self._counter is not None and completion_tokens is None:
             completion_tokens = await self._counter.count_aside(answer.transcript.text, is_prompt=False)
-        return answer.transcript.finish_reason(completion_tokens), usage_of(prompt_tokens, completion_tokens)
+        reason = answer.transcript.finish_reason(completion_tokens)
+        if prompt_tokens is not None and completion_tokens is not None:
+            return reason, usage_of(prompt_tokens, completion_tokens)
+        # Clients read a usage without asking whether there is one; an estimate that says so beats none.
+        texts = ((prompt_tokens, answer.prompt.text), (completion_tokens, answer.transcript.text))
+        counts = [estimate_tokens(text) if count is None else count for count, text in texts]
+        return reason, usage_of(*counts, is_estimated=True)
 
     def _no_answer(self) -> UpstreamFailureError:
         return UpstreamFailureError(f"{self._name} ended without an answer.")

@@ -11,11 +11,12 @@ class _PromptDetails(msgspec.Struct):
 
 
 class WireUsage(msgspec.Struct):
-    """Token counts as an upstream tells them; every field may be missing."""
+    """Token counts as an upstream tells them; every field may be missing. `is_estimated` is told by engines of ours."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     prompt_tokens_details: _PromptDetails | None = None
+    is_estimated: bool | None = None
 
 
 class _Choice(msgspec.Struct):

@@ -32,30 +32,28 @@ class Head(msgspec.Struct, frozen=True):
         prefix = "chatcmpl" if is_chat else "cmpl"
         return {"id": f"{prefix}-{self.answer_id}", "object": kind, "created": self.created, "model": self.model}
 
-    def body(self, choice: Choice, usage: Mapping[str, int] | None) -> bytes:
-        """Return a whole body; without usage where nobody counted, so that an estimate can't pass for the truth."""
-        told = {} if usage is None else {"usage": usage}
-        return msgspec.json.encode({**self._fields(is_chunk=False), "choices": [choice], **told})
+    def body(self, choice: Choice, usage: Mapping[str, int | bool]) -> bytes:
+        """Return a whole body."""
+        return msgspec.json.encode({**self._fields(is_chunk=False), "choices": [choice], "usage": usage})
 
     def chunk(self, choice: Choice) -> bytes:
         """Return one event of a stream."""
         return event_of({**self._fields(is_chunk=True), "choices": [choice]})
 
-    def end(self, usage: Mapping[str, int] | None) -> bytes:
-        """Return the end of a stream: its usage, where someone counted, and `[DONE]`."""
-        told = b"" if usage is None else event_of({**self._fields(is_chunk=True), "choices": [], "usage": usage})
+    def end(self, usage: Mapping[str, int | bool]) -> bytes:
+        """Return the end of a stream: its usage, and `[DONE]`."""
+        told = event_of({**self._fields(is_chunk=True), "choices": [], "usage": usage})
         return told + DONE
 
 
-def usage_of(prompt_tokens: int | None, completion_tokens: int | None) -> dict[str, int] | None:
-    """Return OpenAI's usage; None where a count is missing."""
-    if prompt_tokens is None or completion_tokens is None:
-        return None
-    return {
+def usage_of(prompt_tokens: int, completion_tokens: int, *, is_estimated: bool = False) -> dict[str, int | bool]:
+    """Return OpenAI's usage; `is_estimated` is ours, and there only where a count is an estimate."""
+    usage: dict[str, int | bool] = {
         "prompt_tokens": prompt_tokens,
         "completion_tokens": completion_tokens,
         "total_tokens": prompt_tokens + completion_tokens,
     }
+    return {**usage, "is_estimated": True} if is_estimated else usage
 
 
 def chat_logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any]:

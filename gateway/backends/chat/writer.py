@@ -29,13 +29,13 @@ class Writer:
         """Return an event for each delta."""
         return b"".join(self._delta_event(delta) for delta in deltas)
 
-    def end(self, finish_reason: str, usage: Mapping[str, int] | None) -> bytes:
-        """Return the end of a stream: its finish reason, its usage where someone counted, and `[DONE]`."""
+    def end(self, finish_reason: str, usage: Mapping[str, int | bool]) -> bytes:
+        """Return the end of a stream: its finish reason, its usage, and `[DONE]`."""
         end: Choice = {"delta": {}} if self._is_chat else {"text": ""}
         choice = {"index": 0, **end, "logprobs": None, "finish_reason": finish_reason}
         return self._head.chunk(choice) + self._head.end(usage)
 
-    def body(self, deltas: Iterable[Delta], finish_reason: str, usage: Mapping[str, int] | None) -> bytes:
+    def body(self, deltas: Iterable[Delta], finish_reason: str, usage: Mapping[str, int | bool]) -> bytes:
         """Return a whole body."""
         told = list(deltas)
         text = "".join(delta.text for delta in told)

@@ -142,6 +142,8 @@ def test_a_body_tells_its_usage():
     told = {"prompt_tokens": 20, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 8}}
     assert usage_of_body(body(usage=told), 99) == Usage(20, 4, 8)
     assert usage_of_body(b'{"data":[],"usage":{"prompt_tokens":6,"total_tokens":6}}', 99) == Usage(6, 0)
+    estimate = {"prompt_tokens": 6, "completion_tokens": 2, "is_estimated": True}
+    assert usage_of_body(body(usage=estimate), 99) == Usage(6, 2, is_estimated=True)
 
 
 @pytest.mark.parametrize("lie", [*LIES, None], ids=str)
