@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from traceback import walk_tb
 from typing import Any
 
 import msgspec
@@ -25,6 +26,8 @@ MAX_PROMPT_CHARACTERS = 64 * 1024 * 1024
 """Beyond any window; a template that writes more is at fault."""
 TRIAL = b'[{"role":"user","content":"Hi"},{"role":"assistant","content":"Hello"},{"role":"user","content":"Hi"}]'
 """What every template must be able to write."""
+MAX_WORDS_CHARACTERS = 500
+"""What is told of a template's own words; they may repeat a message."""
 UNKNOWN_EOS = "<unknown end of a message>"
 
 _SHORT_IDS = re.compile(r"length\s*(?:!=|<)\s*9\b")
@@ -80,10 +83,11 @@ class ChatTemplate:
         try:
             return "".join(_bounded(template.generate(values)))
         except RefusalError as exc:
-            raise UpstreamRejectionError(f"The model's chat template says: {exc}", param="messages") from exc
+            words = str(exc)[:MAX_WORDS_CHARACTERS]
+            raise UpstreamRejectionError(f"The model's chat template says: {words}", param="messages") from exc
         except _BUGS as exc:
             raise UpstreamFailureError(
-                "The model's chat template failed over these messages.", detail=f"{type(exc).__name__}: {exc}"
+                "The model's chat template failed over these messages.", detail=_where(exc)
             ) from exc
 
 
@@ -98,7 +102,7 @@ def load_template(path: str) -> ChatTemplate:
     try:
         written = probe.render(TRIAL, None, {})
     except (UpstreamRejectionError, UpstreamFailureError) as exc:
-        problem = f"{path} can't write a chat of three messages ({exc.detail or exc.message})"
+        problem = f"{path} can't write a chat of three messages ({exc.__cause__}; {exc.detail})"
         raise BackendLoadError(KEY, problem, "take the model's own") from exc
     if UNKNOWN_EOS in written:
         # Left out, it would make one message of two, and the answers worse for a reason that nobody sees.
@@ -109,6 +113,12 @@ def load_template(path: str) -> ChatTemplate:
 
 def _compile(environment: TemplateEnvironment, source: str) -> tuple[Template, nodes.Template]:
     return environment.from_string(source), environment.parse(source)
+
+
+def _where(error: BaseException) -> str:
+    """Return what went wrong and where, for the log: not the error's text, which may hold what a user wrote."""
+    lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == "<template>"]
+    return f"{type(error).__name__} at line {lines[-1] if lines else '?'} of the template"
 
 
 def _bounded(pieces: Iterator[str]) -> Iterator[str]:

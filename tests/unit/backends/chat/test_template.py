@@ -159,6 +159,21 @@ def test_what_a_template_may_not_do_is_a_fault_of_the_model(source):
     assert "Paris" not in caught.value.message
 
 
+def test_a_failure_is_told_by_its_place_and_never_by_what_a_user_wrote():
+    with pytest.raises(UpstreamFailureError) as caught:
+        render("one\n{{ 'x%d' % messages[0].content }}", USER)
+    assert caught.value.detail == "TypeError at line 2 of the template"
+    with pytest.raises(UpstreamFailureError) as caught:
+        render("\n\n{{ {}[messages[0].content].x }}", USER)
+    assert caught.value.detail == "UndefinedError at line 3 of the template"
+
+
+def test_a_templates_words_are_told_within_reason():
+    with pytest.raises(UpstreamRejectionError) as caught:
+        render("{{ raise_exception('x' * 5000) }}", USER)
+    assert len(caught.value.message) < 600
+
+
 def test_a_template_may_repeat_within_reason():
     assert render("{{ '-' * 40 }}{{ 6 * 7 }}", USER) == "-" * 40 + "42"
     assert len(render(f"{{{{ 'x' * {MAX_REPEATED} }}}}", USER)) == MAX_REPEATED
