@@ -73,3 +73,11 @@ async def ready(engine):
 def is_gone(pid):
     """Whether a process has ended, and was waited for."""
     return not Path(f"/proc/{pid}").exists()
+
+
+def has_ended(pid):
+    """Whether a process has ended; whoever inherited it may not have waited for it yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True

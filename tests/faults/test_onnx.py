@@ -19,7 +19,7 @@ from gateway.core.errors import (
 )
 from gateway.settings.engines import OnnxSettings
 from tests.builders import raised_by
-from tests.tiny_model import FOR_EVER, SLOW, is_gone, pieces_of, ready, task, text_of, tiny_folder, until
+from tests.tiny_model import FOR_EVER, SLOW, has_ended, is_gone, pieces_of, ready, task, text_of, tiny_folder, until
 
 LONG = {**FOR_EVER, "max_tokens": 2000}
 GATEWAY = """
@@ -135,7 +135,7 @@ async def test_a_worker_ends_with_its_gateway_in_the_middle_of_an_answer(slow):
     assert await gateway.stdout.readline() == b"began\n"
     gateway.kill()
     await gateway.wait()
-    await until(lambda: is_gone(pid), seconds=2)
+    await until(lambda: has_ended(pid), seconds=2)
 
 
 async def test_signals_to_the_whole_group_are_left_to_the_gateway(engine):

@@ -32,20 +32,19 @@ class WorkerProcess:
     async def start(cls, options: Options) -> Self:
         """Start a worker. Raises OSError."""
         ours, theirs = socket.socketpair()
-        try:
+        with theirs:
             reader, writer = await asyncio.open_connection(sock=ours)
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", MODULE, str(theirs.fileno()), msgspec.json.encode(options).decode()),
-                env=_environment(),
-                pass_fds=(theirs.fileno(),),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-            )
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-P", "-m", MODULE, str(theirs.fileno()), msgspec.json.encode(options).decode()),
+                    env=_environment(),
+                    pass_fds=(theirs.fileno(),),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.DEVNULL,
+                )
+            except BaseException:
+                writer.close()
+                raise
         return cls(process, reader, writer)
 
     @property

@@ -1,6 +1,8 @@
 import asyncio
 import json
+import os
 from contextlib import aclosing
+from pathlib import Path
 
 import pytest
 
@@ -168,3 +170,19 @@ async def test_closing_ends_the_process_and_what_it_held(slow, engine_of):
 async def _drain(pieces):
     async for _ in pieces:
         pass
+
+
+@pytest.mark.parametrize("turns_of_the_loop", [1, 2, 5, 50])
+async def test_closing_while_the_process_starts_leaves_none_behind(tiny, engine_of, turns_of_the_loop):
+    before = children()
+    engine = engine_of(tiny)
+    await engine.look()
+    for _ in range(turns_of_the_loop):
+        await asyncio.sleep(0.001)
+    await engine.close()
+    await until(lambda: children() <= before, seconds=2)
+
+
+def children():
+    """The processes that this one started and has not waited for."""
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
