@@ -17,11 +17,10 @@ from typing import Any, Final, Protocol
 import onnxruntime_genai as og
 
 from gateway.backends.engine import Sampling
+from gateway.backends.onnx.inbox import MAX_TOGETHER, needs_solitude
 from gateway.backends.onnx.text import AnswerText, Vocabulary
 from gateway.backends.onnx.wire import Begin, Failed, Fault, Options, Said
 
-MAX_TOGETHER: Final = 4
-"""Requests in one engine: `static_batch_size` in onnxruntime-genai's src/engine/scheduler.cpp, and no setting."""
 MAX_SEED: Final = 2**31
 """Seeds are 32-bit there, and negative ones mean none."""
 GUIDANCE: Final = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
@@ -86,11 +85,6 @@ class Turn:
         self._text = AnswerText(model.vocabulary, begin.sampling.stop)
         self._token_count = 0
         self._told_tokens = 0
-
-    @property
-    def needs_solitude(self) -> bool:
-        """Whether it can't share an engine."""
-        return self.sampling.seed is not None or self.sampling.schema is not None
 
     def add(self, token: int) -> bool:
         """Add a token; tell whether a stop string is complete with it."""
@@ -251,7 +245,7 @@ class SoloLane:
 
 def lanes_for(model: Model, turns: Sequence[Turn], tell: Tell) -> Iterator[Lane]:
     """Yield lanes that hold the turns, and tell of those that can't be begun."""
-    together = [turn for turn in turns if not turn.needs_solitude]
+    together = [turn for turn in turns if not needs_solitude(turn.sampling)]
     for start in range(0, len(together), MAX_TOGETHER):
         lane = BatchLane(model)
         for turn in together[start : start + MAX_TOGETHER]:
@@ -261,7 +255,7 @@ def lanes_for(model: Model, turns: Sequence[Turn], tell: Tell) -> Iterator[Lane]
                 tell(Failed(turn.task, exc.fault, exc.message))
         yield lane
     for turn in turns:
-        if turn.needs_solitude:
+        if needs_solitude(turn.sampling):
             try:
                 yield SoloLane(model, turn)
             except TurnError as exc:

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 
 import msgspec
 
+from gateway.backends.onnx.inbox import Inbox
 from gateway.backends.onnx.lanes import Lane, Model, Turn, TurnError, lanes_for, warm_up
 from gateway.backends.onnx.wire import (
     LENGTH,
     Begin,
-    Cancel,
     Failed,
     Options,
     Ready,
@@ -28,34 +28,6 @@ from gateway.backends.onnx.wire import (
     length_of,
     read_order,
 )
-
-
-class Inbox:
-    """What the gateway asked for and nobody took up yet. The gateway bounds it: it lets in no more than may wait."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._waiting: dict[int, Begin] = {}
-        self._cancelled: set[int] = set()
-
-    def put(self, order: Begin | Cancel) -> None:
-        """Add a task, or give one up."""
-        with self._changed:
-            if isinstance(order, Begin):
-                self._waiting[order.task] = order
-            elif self._waiting.pop(order.task, None) is None:
-                self._cancelled.add(order.task)
-            self._changed.notify()
-
-    def take(self, room: int, *, may_wait: bool) -> tuple[Sequence[Begin], frozenset[int]]:
-        """Return tasks to begin, oldest first and `room` at most, and all that were given up while under way."""
-        with self._changed:
-            while may_wait and not self._waiting:
-                self._changed.wait()
-                self._cancelled.clear()
-            taken = [self._waiting.pop(task) for task in list(self._waiting)[:room]]
-            cancelled, self._cancelled = frozenset(self._cancelled), set()
-            return taken, cancelled
 
 
 class Reports:
@@ -76,12 +48,11 @@ class Reports:
             self._frames.clear()
 
 
-def work(model: Model, inbox: Inbox, reports: Reports, max_batch: int) -> None:
+def work(model: Model, inbox: Inbox, reports: Reports) -> None:
     """Take steps for ever."""
     lanes: list[Lane] = []
     while True:
-        running = sum(len(lane.turns) for lane in lanes)
-        begun, cancelled = inbox.take(max_batch - running, may_wait=not lanes)
+        begun, cancelled = inbox.take(sum(len(lane.turns) for lane in lanes))
         _drop(lanes, cancelled)
         lanes += lanes_for(model, list(_turns(model, begun, reports)), reports.tell)
         for lane in lanes:
@@ -138,14 +109,14 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     link = socket.socket(fileno=int(arguments[0]))
     options = msgspec.json.decode(arguments[1], type=Options)
-    inbox, reports = Inbox(), Reports(link)
+    inbox, reports = Inbox(options.max_batch), Reports(link)
     threading.Thread(target=_listen, args=(link, inbox), daemon=True).start()
     model = _load(options, reports)
     if model is None:
         return 1
     # The runtime warns of faults with parts of answers.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
-    work(model, inbox, reports, options.max_batch)
+    work(model, inbox, reports)
     return 0
 
 

@@ -1,9 +1,11 @@
 import json
+import random
 
 import pytest
 
 from gateway.backends.engine import Sampling
-from gateway.backends.onnx.lanes import MAX_TOGETHER, BatchLane, Model, SoloLane, Turn, TurnError, lanes_for
+from gateway.backends.onnx.inbox import MAX_TOGETHER, Inbox
+from gateway.backends.onnx.lanes import BatchLane, Model, SoloLane, Turn, TurnError, lanes_for
 from gateway.backends.onnx.wire import Begin, Failed, Fault, Options
 from tests.tiny_model import FOR_EVER
 
@@ -209,3 +211,23 @@ def test_a_solo_lane_is_empty_once_its_turn_is_dropped(model):
     lane.drop(one)
     assert not lane.turns
     assert run([lane], steps=2) == {}
+
+
+def test_in_a_crowd_engines_are_shared(model):
+    """Were places given one by one, 1.1 tokens would come of an engine's step."""
+    inbox, lengths, lanes = Inbox(max_batch=8), random.Random(1), []
+    for number in range(40):
+        count = lengths.randint(10, 60)
+        inbox.put(Begin(number, "hello", Sampling(count, temperature=0.0, min_tokens=count)))
+    finished = tokens = steps = 0
+    while finished < 40:
+        begun, _ = inbox.take(sum(len(lane.turns) for lane in lanes))
+        lanes = [lane for lane in lanes if lane.turns]
+        lanes += lanes_for(model, [Turn(model, begin) for begin in begun], pytest.fail)
+        told = []
+        for lane in lanes:
+            lane.step(told.append)
+        steps += len(lanes)
+        tokens += sum(report.token_count for report in told)
+        finished += sum(report.finish_reason is not None for report in told)
+    assert tokens / steps > 2
