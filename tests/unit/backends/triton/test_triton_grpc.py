@@ -131,10 +131,14 @@ async def test_another_model_of_the_server_can_be_asked():
     assert (triton.requests[0].model_name, triton.requests[0].model_version) == ("inside", "")
 
 
-async def test_a_prompt_of_many_megabytes_goes_through():
-    async with serving(twice) as triton, speaking(triton.port) as transport:
+async def test_a_prompt_and_an_answer_of_many_megabytes_go_through():
+    async def script(_):
+        yield response(b"x" * 9_000_000)
+
+    async with serving(script) as triton, speaking(triton.port) as transport:
         prompt = Input("text_input", Datatype.BYTES, ("x" * 9_000_000,))
-        assert len(await responses(transport, inputs=(prompt,))) == 2
+        (outputs,) = await responses(transport, inputs=(prompt,))
+        assert len(outputs["text_output"][0]) == 9_000_000
 
 
 async def test_an_error_in_band_has_a_text_and_no_code():
@@ -203,6 +207,43 @@ async def test_a_server_that_stops_breaks_the_stream():
         await asyncio.sleep(0.01)
         await triton.server.stop(None)
         assert (await raised_by(waiting)).fault is Fault.BROKEN
+
+
+class SelfCancelled:
+    """A client whose calls cancel themselves, as grpc.aio's do where a request finds its stream ended."""
+
+    def stream_infer(self, *_, **__):
+        return self
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        raise asyncio.CancelledError
+
+    def cancel(self):
+        pass
+
+
+@pytest.mark.parametrize(("seconds", "fault"), [(5.0, Fault.BROKEN), (-1.0, Fault.DEADLINE)])
+async def test_a_call_that_cancels_itself_cancels_nobody(seconds, fault):
+    transport = GrpcTransport(GrpcRoute("127.0.0.1:1", "m"))
+    transport._client = SelfCancelled()
+    error = await raised_by(responses(transport, seconds=seconds))
+    assert type(error) is WireError
+    assert error.fault is fault
+
+
+async def test_a_channel_that_is_closed_breaks_its_calls_and_cancels_nobody():
+    async with serving(silent) as triton:
+        async with speaking(triton.port) as transport:
+            pieces = transport.ask(ask_of(), FACTS)
+            await anext(pieces)
+            waiting = asyncio.create_task(anext(pieces))
+            await asyncio.sleep(0.01)
+        error = await raised_by(waiting)
+    assert type(error) is WireError
+    assert error.fault is Fault.BROKEN
 
 
 async def test_nobody_there_is_no_connection_and_whoever_comes_back_is_found_within_two_seconds():
