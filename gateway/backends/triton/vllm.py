@@ -80,7 +80,6 @@ class VllmDialect:
             "seed": sampling.seed,
             "stop": sampling.stop or None,
             "logprobs": sampling.logprobs,
-            "skip_special_tokens": False if sampling.special_tokens else None,
             "structured_outputs": None if sampling.schema is None else _guide(sampling.schema),
             "lora_name": self._lora,
         }
