@@ -110,6 +110,11 @@ class TritonServer:
         """
         return sum(self.samples(f"mock_{name}_total", **labels))
 
+    def under_way(self, dialect: str) -> float:
+        """Return how many requests this dialect's model works at."""
+        ended = sum(self.count(name, dialect=dialect) for name in ("finished", "failed", "cancelled"))
+        return self.count("requests", dialect=dialect) - ended
+
     def wait_for(self, name: str, at_least: float, within_s: float = 5.0, **labels: str) -> None:
         """Return once a count has come so far."""
         until_s = time.monotonic() + within_s

@@ -34,12 +34,16 @@ SOURCES = {
     "tensorrt_llm": "tensorrt_llm/tensorrt_llm",
     "postprocessing": "tensorrt_llm/postprocessing",
     "ensemble": "tensorrt_llm/ensemble",
+    "tensorrt_llm_bls": "tensorrt_llm/tensorrt_llm_bls",
     "llmapi": "llmapi/tensorrt_llm",
 }
 """Each mocked model and whose config.pbtxt it has."""
 
 DIALECTS = {"vllm": "vllm", "trtllm": "ensemble", "llmapi": "llmapi"}
 """The model that speaks each dialect."""
+
+SERVED = (*DIALECTS.values(), "tensorrt_llm_bls")
+"""What is served: those, and the other model that speaks `trtllm`; what the ensemble is made of comes with it."""
 
 PROBE = """
 import sys, sysconfig
@@ -60,7 +64,7 @@ class Options:
     grpc_port: int = 0
     metrics_port: int = 0
     host: str = "127.0.0.1"
-    models: tuple[str, ...] = tuple(DIALECTS.values())
+    models: tuple[str, ...] = SERVED
     slots: int = 256
     kv_tokens: int = 65_536
 
@@ -208,7 +212,7 @@ def mocked(config: str, options: Options) -> str:
     """Return a GPU model's configuration with the mock behind it: its backend, its instances, its parameters."""
     for backend in ("vllm", "tensorrtllm"):
         config = config.replace(f'\nbackend: "{backend}"\n', '\nbackend: "python"\n')
-    for group in ("count: 1 kind: KIND_MODEL", "count: 4 kind: KIND_CPU"):
+    for group in ("count: 1 kind: KIND_MODEL", "count: 4 kind: KIND_CPU", "count: 64 kind: KIND_CPU"):
         config = config.replace(group, "count: 1 kind: KIND_CPU")
     if 'platform: "ensemble"' in config:
         return config
@@ -262,7 +266,7 @@ def read_options(arguments: list[str] | None = None) -> Options:
             f"--{name}-port", type=int, default=port, metavar="PORT", help=f"default {port}; 0: a free one"
         )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
-    parser.add_argument("--models", nargs="+", choices=list(DIALECTS.values()), default=list(DIALECTS.values()))
+    parser.add_argument("--models", nargs="+", choices=SERVED, default=SERVED)
     parser.add_argument("--slots", type=int, default=256, help="requests that run side by side (default 256)")
     parser.add_argument("--kv-tokens", type=int, default=65_536, help="tokens that they may hold (default 65536)")
     told = vars(parser.parse_args(arguments))

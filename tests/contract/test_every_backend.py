@@ -7,18 +7,21 @@ import signal
 from typing import ClassVar
 
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from gateway.backends.http import Httpx2Client
 from gateway.backends.onnx.backend import onnx_backends
 from gateway.backends.openai import OpenAIBackend
 from gateway.backends.simulated import SimulatedBackend
+from gateway.backends.triton.backend import triton_backends
 from gateway.core.errors import UpstreamTimeoutError
 from gateway.schema.request import Operation
 from gateway.schema.sse import DONE, data_of, events_in
-from gateway.settings.engines import OnnxSettings
+from gateway.settings.engines import Dialect, OnnxSettings, TritonSettings
 from gateway.settings.models import BackendKind, SimulatedSettings
 from tests.builders import AT_ONCE, call, collect, model, raised_by, request
 from tests.tiny_model import pieces_of, ready, task, tiny_folder
+from tests.triton_server import need_triton
 from tests.upstream import Answer, Upstream
 
 SLOW = SimulatedSettings(ttft_s=5.0, tokens_per_s=1.0)
@@ -102,18 +105,90 @@ class Onnx:
                 await pieces_of(made._engine, task(max_tokens=1))
 
 
-KINDS = {"simulated": Simulated, "openai": OpenAI, "onnx": Onnx}
+class Triton:
+    """The `triton` backend before a real Triton. The model is scripted by what the chat template adds."""
+
+    MANNERS: ClassVar = {"at once": "tokens=5", "slow": "tokens=30 ttft=1.5 gap=0.5", "dripping": "tokens=40 gap=0.5"}
+
+    serves: ClassVar = frozenset()
+    dialect: Dialect
+    transport: str
+
+    def stand_on(self, server, folder):
+        """Take the server to use, and a folder for templates."""
+        self._server = server
+        self._folder = folder
+
+    async def __aenter__(self):
+        self._under_way = self._server.under_way(self.dialect)
+        return self
+
+    async def __aexit__(self, *_):
+        pass
+
+    def make(self, manner):
+        return triton_backends("m", self._settings(self.MANNERS[manner]))[0]
+
+    def _settings(self, script):
+        template = self._folder / f"{len(script)}.jinja"
+        template.write_text(f"{{{{ messages[-1].content }}}} [[{script}]]")
+        return model(
+            backend=BackendKind.TRITON,
+            urls=(self._server.url(self.transport),),
+            triton=TritonSettings(dialect=self.dialect, model=self._server.models[self.dialect]),
+            chat_template=str(template),
+            tokenizer=str(self._tokenizer()),
+        )
+
+    def _tokenizer(self):
+        """Write a tokenizer of words: the `llmapi` dialect tells no counts."""
+        tokenizer = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
+        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        tokenizer.save(str(self._folder / "tokenizer.json"))
+        return self._folder / "tokenizer.json"
+
+    async def wait_idle(self):
+        """Return once the model has stopped; left alone, it would go on for 15 s.
+
+        Over HTTP Triton sees a client leave when it next writes: the first token is awaited.
+        """
+        async with asyncio.timeout(5):
+            while await asyncio.to_thread(self._server.under_way, self.dialect) > self._under_way:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+
+def triton_kinds():
+    """Return a kind for each dialect and transport."""
+    serves = {Dialect.VLLM: {"logprobs"}}
+    return {
+        f"triton-{dialect}-{way}": type(
+            "Triton", (Triton,), {"dialect": dialect, "transport": way, "serves": serves.get(dialect, set())}
+        )
+        for dialect in Dialect
+        for way in ("grpc", "http")
+    }
+
+
+KINDS = {"simulated": Simulated, "openai": OpenAI, "onnx": Onnx, **triton_kinds()}
 
 
 def of_kinds_that_serve(what):
     """Run a test for the kinds that can; the others are never sent such a request (`settings/carried.py`)."""
-    found = [pytest.param(kind, id=name) for name, kind in KINDS.items() if what in kind.serves]
+    found = [param_of(name) for name, kind in KINDS.items() if what in kind.serves]
     return pytest.mark.parametrize("kind", found, indirect=True)
 
 
-@pytest.fixture(params=[pytest.param(kind, id=name) for name, kind in KINDS.items()])
+def param_of(name):
+    marks = [need_triton, pytest.mark.xdist_group("triton")] if name.startswith("triton") else []
+    return pytest.param(KINDS[name], id=name, marks=marks)
+
+
+@pytest.fixture(params=[param_of(name) for name in KINDS])
 async def kind(request):
-    async with request.param() as found:
+    made = request.param()
+    if isinstance(made, Triton):
+        made.stand_on(request.getfixturevalue("triton"), request.getfixturevalue("tmp_path"))
+    async with made as found:
         found.made = []
         make = found.make
 
@@ -204,7 +279,7 @@ async def test_a_deadline_ends_the_wait_for_an_answer(kind, is_streaming):
 
 
 async def test_a_deadline_ends_an_answer_under_way(kind):
-    answer = await kind.make("dripping").open(call(request(stream=True), seconds=0.2))
+    answer = await kind.make("dripping").open(call(request(stream=True), seconds=1.0))
     with pytest.raises(UpstreamTimeoutError):
         await collect(answer)
     await kind.wait_idle()

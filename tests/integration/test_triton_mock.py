@@ -139,6 +139,20 @@ def test_an_emoji_stays_whole_where_the_real_backend_keeps_it_so(triton):
     assert whole(triton, "trtllm", prompt, exclude=True)["text_output"] == "a😀é"
 
 
+def test_the_bls_model_repeats_the_whole_text_so_far_and_keeps_an_emoji_whole(triton):
+    told = bls(triton, "Say [[text=a😀é]]", stream=True, return_num_output_tokens=True)
+    assert [one["text_output"] for one in told] == ["a", "a\ufffd", "a😀", "a😀é"]
+    assert [one["num_output_tokens"] for one in told] == [1, 1, 1, 1]
+    assert bls(triton, "Say [[text=a😀]]")[0]["text_output"] == "Say [[text=a😀]]a😀"
+
+
+def bls(triton, prompt, *, stream=False, **more):
+    told = json.dumps(body("trtllm", prompt, stream=stream, **more)).encode()
+    url = f"{triton.http_url}/v2/models/tensorrt_llm_bls/generate_stream"
+    with urllib.request.urlopen(urllib.request.Request(url, told), timeout=30) as answer:
+        return [json.loads(line[6:]) for line in answer if line.startswith(b"data: ")]
+
+
 def test_stop_strings_are_held_back_by_vllm_and_left_in_by_the_ensemble(triton):
     prompt = "Say [[text=one STOP two]]"
     told = stream(triton, "vllm", prompt, sampling={"stop": ["STOP"]}, return_finish_reason=True)
@@ -235,7 +249,7 @@ def test_a_client_that_leaves_over_http_is_seen_at_the_next_write(triton, dialec
 def test_a_client_that_leaves_over_http_is_not_seen_before_a_write(triton, way):
     """https://github.com/triton-inference-server/server/issues/7077: nobody reads the connection until an answer."""
     before, finished = triton.count("cancelled"), triton.count("finished")
-    told = json.dumps(body("vllm", "Go [[tokens=2 ttft=1]]", stream=way == "generate_stream")).encode()
+    told = json.dumps(body("vllm", "Go [[tokens=1 ttft=1]]", stream=way == "generate_stream")).encode()
     with socket.create_connection(("127.0.0.1", int(triton.http_url.rpartition(":")[2]))) as client:
         client.sendall(f"POST /v2/models/vllm/{way} HTTP/1.1\r\nContent-Length: {len(told)}\r\n\r\n".encode() + told)
         time.sleep(0.2)
