@@ -15,8 +15,7 @@ class Sampling(msgspec.Struct, frozen=True):
     """How to generate, in the field's terms; None leaves it to the model's server.
 
     `logprobs`: how many alternatives to tell beside the chosen token, 0 for none but the chosen; None tells nothing.
-    `schema`: a JSON schema, as JSON, that the text must follow. `special_tokens`: the text should show them, as those
-    around tool calls; a server that can't be told does as it is configured.
+    `schema`: a JSON schema, as JSON, that the text must follow.
     """
 
     max_tokens: int
@@ -33,7 +32,6 @@ class Sampling(msgspec.Struct, frozen=True):
     logit_bias: Mapping[str, float] | None = None
     logprobs: int | None = None
     schema: bytes | None = None
-    special_tokens: bool = False
 
 
 class Task(msgspec.Struct, frozen=True):

@@ -3,10 +3,11 @@
 import asyncio
 import json
 import re
+import shutil
 import signal
 import tempfile
 from collections.abc import Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from gateway.settings.simulated import simulated_settings
 from gateway.telemetry.metrics import Metrics, render
 from tests.api.conftest import House
 from tests.running import RunningGateway, two_models
+from tests.tiny_model import SLOW, tiny_folder
 from tests.upstream import Answer, DropConnection, Error, Hang, refused_url
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -40,6 +42,7 @@ SECTIONS = {
     "limits": {"max_body_bytes": 1_000_000},
 }
 CHAT = {"model": "small", "messages": [{"role": "user", "content": "Say hello."}]}
+LONG = {"stream": True, "temperature": 0, "min_tokens": 900, "max_tokens": 900}
 TOO_LONG = Error(400, {"error": {"message": "maximum context length is 8 tokens", "code": "context_length_exceeded"}})
 TOO_LONG_CHAT = CHAT | {"messages": [{"role": "user", "content": "word " * 10_000}]}
 TOO_FREE = {"Authorization": f"Bearer {BOUNDED}", "x-postern-threshold": "0.5"}
@@ -186,6 +189,31 @@ async def come_when_all_places_are_taken(house: House) -> Told:
             await asyncio.wait({first})
 
 
+def in_process(folder: Path, **onnx: int) -> dict[str, Any]:
+    """The small model, run by the gateway itself."""
+    settings = {"path": str(folder), "threads": 1, **onnx}
+    return {"backend": "onnx", "urls": [], "capabilities": [], "onnx": settings}
+
+
+async def come_when_a_models_queue_is_full(house: House) -> Told:
+    full = in_process(tiny_folder(work=SLOW), max_batch=1, max_waiting=0)
+    async with AsyncExitStack() as stack:
+        other = await stack.enter_async_context(another(house, full))
+        url = other.gateway.root + "/v1/chat/completions"
+        held = await stack.enter_async_context(other.http.stream("POST", url, json=CHAT | LONG))
+        blocks = held.aiter_bytes()  # kept: it ends the response with itself
+        assert await anext(blocks)
+        return await measure(other, other.post(json=CHAT))
+
+
+async def ask_a_model_that_cannot_be_run(house: House) -> Told:
+    with tempfile.TemporaryDirectory() as folder:
+        broken = Path(shutil.copytree(tiny_folder(), Path(folder) / "model"))
+        (broken / "model.onnx").write_bytes(b"no model")
+        async with another(house, in_process(broken)) as other:
+            return await measure(other, other.post(json=CHAT))
+
+
 async def come_while_it_drains(house: House) -> Told:
     """Send a request whose head had come before the gateway was told to stop."""
     async with another(house) as other:
@@ -319,6 +347,21 @@ ROWS = [
         "upstream_error",
         "upstream_unavailable",
         call_a_server_that_is_away,
+    ),
+    Row(
+        errors.UpstreamModelUnavailableError,
+        502,
+        "upstream_error",
+        "upstream_model_unavailable",
+        ask_a_model_that_cannot_be_run,
+    ),
+    Row(
+        errors.UpstreamOverloadedError,
+        503,
+        "upstream_error",
+        "upstream_overloaded",
+        come_when_a_models_queue_is_full,
+        retry_after="1",
     ),
     Row(errors.UpstreamInterruptedError, 502, "upstream_error", "upstream_interrupted", break_off_in_the_middle),
     Row(

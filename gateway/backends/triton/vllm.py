@@ -1,5 +1,7 @@
-"""The dialect of Triton's vLLM backend, for vLLM 0.11 and newer (Triton 25.10 and newer).
+"""The dialect of Triton's vLLM backend.
 
+A JSON schema travels as `structured_outputs`, which vLLM has since 0.11 and the backend since its pull request 109
+(November 2025); an older one refuses a request that brings a schema, and serves all others.
 Source: https://github.com/triton-inference-server/vllm_backend, src/model.py (inputs and outputs), src/utils/request.py
 (prompt, switches, responses), src/utils/vllm_backend_utils.py (`TritonSamplingParams`).
 """
@@ -80,7 +82,6 @@ class VllmDialect:
             "seed": sampling.seed,
             "stop": sampling.stop or None,
             "logprobs": sampling.logprobs,
-            "skip_special_tokens": False if sampling.special_tokens else None,
             "structured_outputs": None if sampling.schema is None else _guide(sampling.schema),
             "lora_name": self._lora,
         }
