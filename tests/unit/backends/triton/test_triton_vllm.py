@@ -13,7 +13,7 @@ from tests.unit.backends.triton.builders import VLLM_INPUTS, facts, task, values
 # The fields of vLLM's SamplingParams, and the backend's own lora_name; any other kills the request.
 KNOWN = {
     *("max_tokens", "temperature", "top_p", "top_k", "min_p", "min_tokens", "presence_penalty", "frequency_penalty"),
-    *("repetition_penalty", "seed", "stop", "logprobs", "skip_special_tokens", "structured_outputs", "lora_name"),
+    *("repetition_penalty", "seed", "stop", "logprobs", "structured_outputs", "lora_name"),
 }
 EVERYTHING = {
     "temperature": 0.0,
@@ -28,7 +28,6 @@ EVERYTHING = {
     "stop": ("a", "b"),
     "logprobs": 2,
     "schema": b'{"type": "object"}',
-    "special_tokens": True,
     "logit_bias": {"7": 1.0},
 }
 
@@ -62,7 +61,6 @@ def test_every_sampling_parameter_is_one_that_vllm_knows():
     told = sampling(**EVERYTHING)
     assert set(told) == KNOWN - {"lora_name"}
     assert told["stop"] == ["a", "b"]
-    assert told["skip_special_tokens"] is False
 
 
 def test_a_schema_is_json_in_json():
