@@ -50,7 +50,13 @@ async def test_a_first_piece_is_waited_for_no_longer_than_set():
     backend, engine = engine_backend(60, "x", timeouts=TimeoutSettings(first_byte_s=0.05))
     error = await raised_by(backend.open(call(request(stream=True))))
     assert isinstance(error, UpstreamTimeoutError)
+    assert "within 0.05 s" in error.message
     assert (engine.ended, engine.cancelled) == (1, 1)
+
+
+async def test_an_answer_that_is_not_streamed_may_take_its_whole_time():
+    backend, _ = engine_backend(0.1, "x", END, timeouts=TimeoutSettings(first_byte_s=0.01, between_chunks_s=0.01))
+    assert (await whole(backend))["choices"][0]["message"]["content"] == "x"
 
 
 @pytest.mark.parametrize("is_streaming", [True, False])
