@@ -27,8 +27,8 @@ VALUES = {
     "logit_bias": {"7": 1.0},
     "logprobs": 2,
 }
-OF_NO_FIELD = {"max_tokens", "stop", "schema", "special_tokens"}
-"""Sampling's other parts: always sent, trimmed here, guided by `response_format`, or our own doing."""
+OF_NO_FIELD = {"max_tokens", "stop", "schema"}
+"""Sampling's other parts: always sent, trimmed here, or guided by `response_format`."""
 DIALECTS = {Dialect.VLLM: VllmDialect(), Dialect.TRTLLM: TrtllmDialect(), Dialect.LLMAPI: LlmapiDialect()}
 
 
