@@ -5,7 +5,7 @@ import pytest
 
 from gateway.backends.engine import Sampling
 from gateway.backends.onnx.inbox import MAX_TOGETHER, Inbox
-from gateway.backends.onnx.lanes import BatchLane, Model, SoloLane, Turn, TurnError, lanes_for
+from gateway.backends.onnx.lanes import BatchLane, Model, SoloLane, Turn, TurnError, lanes_for, warm_up
 from gateway.backends.onnx.wire import Begin, Failed, Fault, Options
 from tests.tiny_model import FOR_EVER
 
@@ -231,3 +231,11 @@ def test_in_a_crowd_engines_are_shared(model):
         tokens += sum(report.token_count for report in told)
         finished += sum(report.finish_reason is not None for report in told)
     assert tokens / steps > 2
+
+
+def test_a_model_that_loads_and_does_not_compute_is_found_by_warming_it_up(tiny):
+    model = Model(Options(str(tiny), threads=1))
+    warm_up(model)
+    model.vocabulary.encode = lambda prompt: [99_999]
+    with pytest.raises(RuntimeError, match="computes nothing"):
+        warm_up(model)
