@@ -75,9 +75,14 @@ def is_gone(pid):
     return not Path(f"/proc/{pid}").exists()
 
 
+def state_of(pid):
+    """A process's state as the kernel writes it: T where it was stopped, Z where nobody waited for its end."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
 def has_ended(pid):
     """Whether a process has ended; whoever inherited it may not have waited for it yet."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
+    return state_of(pid) in (None, "Z")

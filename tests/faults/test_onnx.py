@@ -19,7 +19,19 @@ from gateway.core.errors import (
 )
 from gateway.settings.engines import OnnxSettings
 from tests.builders import raised_by
-from tests.tiny_model import FOR_EVER, SLOW, has_ended, is_gone, pieces_of, ready, task, text_of, tiny_folder, until
+from tests.tiny_model import (
+    FOR_EVER,
+    SLOW,
+    has_ended,
+    is_gone,
+    pieces_of,
+    ready,
+    state_of,
+    task,
+    text_of,
+    tiny_folder,
+    until,
+)
 
 LONG = {**FOR_EVER, "max_tokens": 2000}
 GATEWAY = """
@@ -31,8 +43,10 @@ from tests.tiny_model import FOR_EVER, ready, task
 async def main():
     engine = OnnxEngine("m", OnnxSettings(sys.argv[1]))
     print(await ready(engine), flush=True)
-    async for _ in engine.generate(task(max_tokens=2000, **FOR_EVER)):
-        print("began", flush=True)
+    if sys.argv[2] == "idle":
+        await asyncio.sleep(60)
+    async for _ in engine.generate(task(max_tokens=2000, is_streaming=sys.argv[2] == "streaming", **FOR_EVER)):
+        pass
 
 asyncio.run(main())
 """
@@ -125,17 +139,28 @@ async def test_a_folder_of_garbage_is_told_as_a_problem_and_served_once_it_is_me
         await engine.close()
 
 
-async def test_a_worker_ends_with_its_gateway_in_the_middle_of_an_answer(slow):
+@pytest.mark.parametrize("at_work", ["idle", "streaming", "whole"])
+async def test_a_worker_ends_with_its_gateway_whatever_it_is_at(slow, at_work):
     gateway = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", GATEWAY, str(slow)),
+        *(sys.executable, "-c", GATEWAY, str(slow), at_work),
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     pid = int(await gateway.stdout.readline())
-    assert await gateway.stdout.readline() == b"began\n"
+    await asyncio.sleep(0.2)
     gateway.kill()
     await gateway.wait()
     await until(lambda: has_ended(pid), seconds=2)
+
+
+async def test_a_worker_that_hangs_is_ended_with_its_engine(slow):
+    engine = OnnxEngine("m", OnnxSettings(str(slow)))
+    pid = await ready(engine)
+    os.kill(pid, signal.SIGSTOP)
+    await until(lambda: state_of(pid) == "T")
+    async with asyncio.timeout(2):
+        await engine.close()
+    assert is_gone(pid)
 
 
 async def test_signals_to_the_whole_group_are_left_to_the_gateway(engine):

@@ -28,7 +28,6 @@ class _Decoder(msgspec.Struct):
 
 class _Model(msgspec.Struct):
     decoder: _Decoder
-    context_length: int
 
 
 class _Config(msgspec.Struct):
@@ -41,18 +40,14 @@ def onnx_backends(name: str, settings: ModelSettings) -> list[Backend]:
         raise BackendLoadError("onnx", "is missing", "`backend: onnx` needs it, such as `onnx: {path: models/qwen}`")
     if find_spec(RUNTIME) is None:
         raise BackendLoadError("backend", "onnx needs onnxruntime-genai", "pip install 'postern[onnx]'")
-    folder = Path(settings.onnx.path)
-    window_tokens = _read_config(folder).context_length
+    _check_files(Path(settings.onnx.path))
     template = load_template(settings.chat_template or settings.onnx.path)
     counter = load_tokenizer(settings.tokenizer or settings.onnx.path)
-    engine = OnnxEngine(name, settings.onnx)
-    # An answer must end within the model's own window, whatever more the configuration lets in.
-    settings = msgspec.structs.replace(settings, context_tokens=min(settings.context_tokens, window_tokens))
-    return [EngineBackend(name, settings, engine, template, counter)]
+    return [EngineBackend(name, settings, OnnxEngine(name, settings.onnx), template, counter)]
 
 
-def _read_config(folder: Path) -> _Model:
-    """Read what the runtime is told of the model, and see that the files it names are there."""
+def _check_files(folder: Path) -> None:
+    """See that what the runtime reads is there."""
     if not folder.is_dir():
         raise BackendLoadError(KEY, f"{folder} is no folder", REMEDY)
     try:
@@ -64,4 +59,3 @@ def _read_config(folder: Path) -> _Model:
     for wanted in (config.model.decoder.filename, "tokenizer.json"):
         if not (folder / wanted).is_file():
             raise BackendLoadError(KEY, f"{folder} holds no {wanted}", REMEDY)
-    return config.model

@@ -90,6 +90,19 @@ def test_a_dropped_turn_says_no_more_and_the_others_do(model):
     assert {place: reports[-1].finish_reason for place, reports in told.items()} == {0: "length", 2: "length"}
 
 
+def test_a_dropped_turn_is_not_computed_any_more(model):
+    lane = BatchLane(model)
+    kept, dropped = turn(model, number=1, max_tokens=3), turn(model, number=2, **FOR_EVER, max_tokens=1000)
+    lane.begin(kept)
+    lane.begin(dropped)
+    lane.step(lambda report: None)
+    requests = [entry[1] for entry in lane._live]  # not let go: the engine would stop what nobody holds
+    lane.drop(dropped)
+    run([lane])
+    assert requests
+    assert not lane._engine.has_pending_requests()
+
+
 def test_counts_are_true_and_told_once(model):
     prompt = model.vocabulary.encode("hello there")
     told = run(lanes_for(model, [turn(model, "hello there", max_tokens=7, **FOR_EVER)], pytest.fail))[1]
@@ -116,9 +129,11 @@ def test_an_answer_that_ends_by_itself_stops(model, seed):
 def test_a_stop_string_ends_an_answer_before_it(model, seed):
     whole, _ = answer(model, seed=seed, temperature=0.0)
     stop = whole[5:9]
-    text, last = answer(model, seed=seed, temperature=0.0, stop=(stop, "never said"))
-    assert text == whole[: whole.index(stop)]
-    assert last.finish_reason == "stop"
+    turns = [turn(model, seed=seed, temperature=0.0, stop=(stop, "never said"))]
+    reports = run(lanes_for(model, turns, pytest.fail))[1]
+    assert "".join(report.text for report in reports) == whole[: whole.index(stop)]
+    assert reports[-1].finish_reason == "stop"
+    assert sum(report.token_count for report in reports) < 10
 
 
 def test_the_same_seed_says_the_same_and_another_something_else(model):
@@ -154,6 +169,7 @@ def test_a_schema_is_followed_by_a_model_of_random_weights(model, seed):
         text, last = answer(model, seed=seed, max_tokens=400, min_tokens=300, schema=json.dumps(CALL).encode())
         assert last.finish_reason == "stop"
         told = json.loads(text)
+        assert json.dumps(told, ensure_ascii=False) == text, "no blanks but between"
         assert set(told) == {"name", "count", "note"}
         assert told["name"] in {"door", "window"}
         assert len(told["note"]) == 4
