@@ -1,5 +1,7 @@
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -74,3 +76,18 @@ async def test_an_answer_ends_within_the_smaller_of_the_two_windows(folder, cont
     await made.close()
     assert told["usage"]["total_tokens"] == min(context_tokens, 60)
     assert told["choices"][0]["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize(
+    ("module", "never"),
+    [
+        ("gateway.backends.onnx.backend", {"onnxruntime_genai"}),
+        ("gateway.backends.onnx.worker", {"litestar", "httpx2", "jinja2", "prometheus_client", "redis", "grpc"}),
+    ],
+)
+def test_the_gateway_never_imports_the_runtime_nor_the_worker_the_gateway(module, never):
+    code = f"import sys, {module}; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in run.stdout.split()}
+    assert "gateway" in loaded
+    assert not loaded & never
