@@ -141,6 +141,7 @@ async def test_a_stop_string_ends_the_answer_and_the_work(is_streaming):
 async def test_what_only_began_like_a_stop_string_is_given_in_the_end():
     backend, _ = engine_backend("One. En", END)
     assert text_of(await streamed(backend, stop="End")) == "One. En"
+    assert (await whole(backend, stop="End"))["choices"][0]["message"]["content"] == "One. En"
 
 
 async def test_the_bound_is_what_the_client_says_within_the_window():

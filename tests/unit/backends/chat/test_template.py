@@ -275,4 +275,5 @@ def test_a_named_template_serves_requests_with_tools():
     assert render(chosen, USER, tools=[TOOL]) == "1 tools"
     assert chosen.takes_tools
     assert chosen.source == "{{ tools | length }} tools"
-    assert not template("plain").takes_tools
+    assert [template(source).takes_tools for source in ("plain", GEMMA2, LISTS)] == [False] * 3
+    assert [template(source).takes_tools for source in (LLAMA3, QWEN3, MISTRAL)] == [True] * 3

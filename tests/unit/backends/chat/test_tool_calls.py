@@ -231,6 +231,12 @@ WRITTEN = {
         "",
         [("f", '{"a": "}{\\"\\\\", "b": [{"c": "]"}], "d": "x\ny"}')],
     ),
+    "hermes, JSON behind a call": (
+        HERMES,
+        '<tool_call>{"name": "f", "arguments": {}}</tool_call>\n{"name": "g", "arguments": {}}',
+        '{"name": "g", "arguments": {}}',
+        [("f", "{}")],
+    ),
     "hermes, other keys": (
         HERMES,
         '<tool_call>{"id": {"x": "}"}, "index": 0, "type": null, "name": "f", "arguments": {}, "y": [1]}</tool_call>',
