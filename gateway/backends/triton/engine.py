@@ -86,7 +86,7 @@ class TritonEngine:
             raise UpstreamModelUnavailableError(f"{self._name} has no input {lacking}, which this request needs.")
         # Letters first: TensorRT-LLM takes the digits that an id begins with for the whole of it.
         # Source: triton_backend/inflight_batcher_llm/src/utils.cc, `getRequestId`.
-        return Ask(f"postern-{task.task_id}", inputs, is_streaming, task.deadline_s)
+        return Ask(f"postern-{task.task_id}", inputs, is_streaming)
 
     def _stop(self, left: Ask, facts: ModelFacts) -> None:
         """End a request that was left, where leaving it does not. Nobody waits, whoever left least of all."""
@@ -99,8 +99,7 @@ class TritonEngine:
     async def _send_stop(self, request_id: str, stop: Stop, facts: ModelFacts) -> None:
         rank = facts.inputs["text_input"].rank
         shapes = {given.name: TensorShape(given.datatype, rank) for given in stop.inputs}
-        deadline_s = asyncio.get_running_loop().time() + STOP_S
-        ask = Ask(request_id, stop.inputs, is_streaming=False, deadline_s=deadline_s, model=stop.model)
+        ask = Ask(request_id, stop.inputs, is_streaming=False, model=stop.model)
         # Its answer is an error, or none: what matters is that it came.
         with suppress(WireError, TimeoutError):
             async with asyncio.timeout(STOP_S), aclosing(self._transport.ask(ask, ModelFacts(shapes, {}))) as responses:

@@ -2,6 +2,11 @@
 
 Every request is a stream of its own, whatever the model: decoupled models refuse unary calls, and grpc.aio drops the
 empty final response that would tell where one of several requests on a stream ends; so the stream's end is the end.
+
+Two courtesies are left out, as Triton dies of them where streams end early: under requests that fail, are left or run
+out of time, 24.10 crashed within seconds when it was told deadlines and asked for gRPC's codes in streams (header
+`triton_grpc_error`), and no longer without (triton-inference-server/server#7368, #7472, #7877). Whoever calls keeps
+the deadline, and errors are known by their texts, as over HTTP.
 """
 
 import asyncio
@@ -61,12 +66,7 @@ class GrpcTransport:
 
     async def ask(self, ask: Ask, facts: ModelFacts) -> AsyncGenerator[Outputs, None]:
         """Yield the responses to one request."""
-        # With the header, errors carry gRPC's codes; those of unknown models stay in band all the same.
-        call = self._open().stream_infer(
-            _once(self._request_of(ask, facts)),
-            stream_timeout=_left_s(ask.deadline_s),
-            headers={**self._headers, "triton_grpc_error": "true"},
-        )
+        call = self._open().stream_infer(_once(self._request_of(ask, facts)), headers=self._headers)
         try:
             async for result, error in call:
                 if error is not None:
@@ -77,7 +77,7 @@ class GrpcTransport:
         except asyncio.CancelledError as exc:
             if _is_cancelled():
                 raise
-            raise WireError(Fault.DEADLINE if _is_over(ask.deadline_s) else Fault.BROKEN, "cancelled by gRPC") from exc
+            raise WireError(Fault.BROKEN, "cancelled by gRPC") from exc
         finally:
             call.cancel()
 
@@ -139,19 +139,11 @@ def _options(connect_s: float) -> list[tuple[str, int]]:
     ]
 
 
-def _left_s(deadline_s: float) -> float:
-    return max(deadline_s - asyncio.get_running_loop().time(), 0.001)
-
-
-def _is_over(deadline_s: float) -> bool:
-    return asyncio.get_running_loop().time() >= deadline_s
-
-
 def _is_cancelled() -> bool:
     """Tell whether whoever runs was cancelled.
 
-    grpc.aio says the same of itself: where a request finds its stream ended, as by its deadline, and where the channel
-    is closed. Taken for ours, it would unwind a request that nobody left.
+    grpc.aio says the same of itself: where a request finds its stream ended, and where the channel is closed. Taken
+    for ours, it would unwind a request that nobody left.
     """
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

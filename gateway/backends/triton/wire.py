@@ -42,7 +42,6 @@ class Ask(msgspec.Struct, frozen=True):
     request_id: str
     inputs: tuple[Input, ...]
     is_streaming: bool
-    deadline_s: float
     model: str = ""
 
 

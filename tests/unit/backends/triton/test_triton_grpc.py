@@ -91,8 +91,8 @@ async def speaking(port, **route):
         await transport.close()
 
 
-def ask_of(*, seconds=5.0, inputs=INPUTS):
-    return Ask("task-1", inputs, is_streaming=True, deadline_s=asyncio.get_running_loop().time() + seconds)
+def ask_of(*, inputs=INPUTS):
+    return Ask("task-1", inputs, is_streaming=True)
 
 
 async def responses(transport, **asked):
@@ -121,7 +121,7 @@ async def test_inputs_go_out_with_the_models_own_dimensions_and_outputs_come_in_
     }
     assert request.raw_input_contents[1] == b"\x01\x00\x00\x00a\x02\x00\x00\x00bc"
     assert triton.metadata["authorization"] == "Bearer k"
-    assert triton.metadata["triton_grpc_error"] == "true"
+    assert "triton_grpc_error" not in triton.metadata  # Triton crashes where it gives codes to streams that end early
 
 
 async def test_another_model_of_the_server_can_be_asked():
@@ -177,13 +177,6 @@ async def silent(_):
     await asyncio.Event().wait()
 
 
-async def test_the_deadline_is_the_servers_too():
-    async with serving(silent) as triton, speaking(triton.port) as transport:
-        error = await raised_by(responses(transport, seconds=0.1))
-        assert error.fault is Fault.DEADLINE
-        await asyncio.wait_for(triton.cancelled.wait(), 2)
-
-
 @pytest.mark.parametrize("how", ["closed", "cancelled"])
 async def test_whoever_leaves_cancels_inside_the_server(how):
     async with serving(silent) as triton, speaking(triton.port) as transport:
@@ -225,13 +218,12 @@ class SelfCancelled:
         pass
 
 
-@pytest.mark.parametrize(("seconds", "fault"), [(5.0, Fault.BROKEN), (-1.0, Fault.DEADLINE)])
-async def test_a_call_that_cancels_itself_cancels_nobody(seconds, fault):
+async def test_a_call_that_cancels_itself_cancels_nobody():
     transport = GrpcTransport(GrpcRoute("127.0.0.1:1", "m"))
     transport._client = SelfCancelled()
-    error = await raised_by(responses(transport, seconds=seconds))
+    error = await raised_by(responses(transport))
     assert type(error) is WireError
-    assert error.fault is fault
+    assert error.fault is Fault.BROKEN
 
 
 async def test_a_channel_that_is_closed_breaks_its_calls_and_cancels_nobody():

@@ -49,7 +49,7 @@ def transport_of(http, **route):
 
 
 async def responses(http, *, is_streaming=True):
-    ask = Ask("task-1", INPUTS, is_streaming, 0.0)
+    ask = Ask("task-1", INPUTS, is_streaming)
     return [outputs async for outputs in transport_of(http).ask(ask, facts())]
 
 
@@ -75,7 +75,7 @@ async def test_a_version_and_a_key_are_sent_where_they_are_set():
 
 async def test_another_model_of_the_server_can_be_asked():
     http = FakeHttp(b"{}")
-    ask = Ask("task-1", INPUTS, is_streaming=False, deadline_s=0.0, model="inside")
+    ask = Ask("task-1", INPUTS, is_streaming=False, model="inside")
     assert [outputs async for outputs in transport_of(http, version="3").ask(ask, facts())] == [{}]
     assert http.sent[0].url == "http://h:8000/v2/models/inside/generate"
 
@@ -134,7 +134,7 @@ async def test_a_cancelled_request_leaves_nothing_open():
 
 async def test_a_closed_request_leaves_nothing_open():
     http = FakeHttp(b'data: {"text_output":"a"}\n\n', hangs=True)
-    pieces = transport_of(http).ask(Ask("t", INPUTS, is_streaming=True, deadline_s=0.0), facts())
+    pieces = transport_of(http).ask(Ask("t", INPUTS, is_streaming=True), facts())
     await anext(pieces)
     await pieces.aclose()
     assert http.open_now == 0
