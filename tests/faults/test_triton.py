@@ -22,6 +22,7 @@ pytestmark = [need_triton, pytest.mark.xdist_group("triton"), pytest.mark.asynci
 DIALECTS = ("vllm", "trtllm", "llmapi")
 TRANSPORTS = ("grpc", "http")
 KINDS = [f"{dialect}-{transport}" for dialect in DIALECTS for transport in TRANSPORTS]
+HASTY_KINDS = [f"hasty-{transport}" for transport in TRANSPORTS]
 every_kind = pytest.mark.parametrize("kind", KINDS)
 every_transport = pytest.mark.parametrize("transport", TRANSPORTS)
 
@@ -100,7 +101,9 @@ async def bench(running: Bench) -> Bench:
     """Give the bench with every model answering."""
     if not await asyncio.to_thread(running.triton.is_ready):
         await asyncio.to_thread(running.triton.restart)
-    await asyncio.gather(*(eventually(lambda kind=kind: running.answers(kind), 10, 0.05) for kind in KINDS))
+    await asyncio.gather(
+        *(eventually(lambda kind=kind: running.answers(kind), 10, 0.05) for kind in (*KINDS, *HASTY_KINDS))
+    )
     return running
 
 
