@@ -51,6 +51,21 @@ print(*sys.version_info[:2], sep=".")
 print(sysconfig.get_path("purelib"), sysconfig.get_config_var("LIBDIR"), sep="\\n")
 """
 
+GUARD = """
+import os, pathlib, shutil, signal, sys
+group, prefix, folder = sys.argv[1:]
+sys.stdin.read()
+try:
+    os.killpg(int(group), signal.SIGKILL)
+except ProcessLookupError:
+    sys.exit()
+for left in pathlib.Path("/dev/shm").glob(prefix + "*"):
+    left.unlink(missing_ok=True)
+shutil.rmtree(folder, ignore_errors=True)
+"""
+"""Waits for the end of its input, which comes with the end of whoever started it, even by SIGKILL: then no server, its
+models' processes or their shared memory may be left."""
+
 
 class NotInstalledError(Exception):
     """Triton is not there; the text says what to do."""
@@ -105,6 +120,7 @@ class CpuTriton:
         wanted = (options.http_port, options.grpc_port, options.metrics_port)
         self.http_port, self.grpc_port, self.metrics_port = choose_ports(options.host, wanted)
         self.process: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
         lay_out(self._folder, self._installed, options)
 
     def start(self, patience_s: float = 60.0) -> None:
@@ -113,6 +129,9 @@ class CpuTriton:
             self.process = subprocess.Popen(
                 self._command(), env=self._environment(), stdout=log, stderr=log, start_new_session=True
             )
+        told = [str(self.process.pid), self._prefix, str(self._folder)]
+        guard = [sys.executable, "-c", GUARD, *told]
+        self._guard = subprocess.Popen(guard, stdin=subprocess.PIPE, start_new_session=True)
         deadline_s = time.monotonic() + patience_s
         while not self.is_ready():
             if self.process.poll() is not None or time.monotonic() > deadline_s:
@@ -136,6 +155,9 @@ class CpuTriton:
 
     def kill(self) -> None:
         """Kill it and its models' processes, and remove the shared memory that they leave behind."""
+        if self._guard is not None:
+            self._guard.kill()
+            self._guard.communicate()
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -276,7 +298,8 @@ def read_options(arguments: list[str] | None = None) -> Options:
 def main() -> int:
     """Serve until Ctrl-C or SIGTERM; return the exit status."""
     options = read_options()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job ignores the first by default
+        signal.signal(number, signal.default_int_handler)
     try:
         with serving(options) as server:
             for kind, port in (

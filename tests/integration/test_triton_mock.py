@@ -5,17 +5,23 @@ import contextlib
 import itertools
 import json
 import queue
+import signal
 import socket
+import subprocess
+import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
 
+from deploy.triton import serve_cpu
 from deploy.triton.serve_cpu import DIALECTS
-from tests.triton_server import need_triton
+from tests.triton_server import TritonServer, need_triton
 
 pytestmark = [need_triton, pytest.mark.xdist_group("triton")]
 
@@ -302,6 +308,20 @@ def test_gauges_show_what_runs(triton):
         assert triton.samples("nv_trt_llm_kv_cache_block_metrics", kv_cache_block_type="used") == [1]
 
 
+def test_gauges_show_what_waits_and_how_full_the_cache_is():
+    with TritonServer(slots=1, kv_tokens=20, models=("vllm", "ensemble")) as small, contextlib.ExitStack() as held:
+        for dialect in ("vllm", "trtllm"):
+            held.enter_context(asked(small, dialect, "Go [[tokens=9 gap=5]]", stream=True)).readline()
+            held.callback(Stream(small, dialect, "Go [[tokens=30]]" + "x" * 60).cancel)
+        small.wait_for("requests", 4)
+        time.sleep(0.3)
+        assert small.samples("vllm:num_requests_running") == [1]
+        assert small.samples("vllm:num_requests_waiting") == [1]
+        assert 0.3 < small.samples("vllm:kv_cache_usage_perc")[0] < 0.7
+        assert small.samples("nv_trt_llm_request_metrics", request_type="waiting") == [1]
+        assert 0.3 < small.samples("nv_trt_llm_kv_cache_block_metrics", kv_cache_block_type="fraction")[0] < 0.7
+
+
 def test_an_unloaded_model_is_not_ready_until_it_is_loaded_again(triton):
     triton.unload("llmapi")
     assert refusal(triton, "llmapi", "Go") == "Request for unknown model: 'llmapi' has no available versions"
@@ -317,3 +337,31 @@ def test_a_killed_server_leaves_nothing_behind_and_comes_back_on_its_ports(trito
     assert not triton.is_ready()
     triton.restart()
     assert whole(triton, "vllm", "Go [[text=back]]", exclude=True)["text_output"] == "back"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_the_script_leaves_nothing_behind_however_it_ends(number):
+    ports = [word for kind in ("http", "grpc", "metrics") for word in (f"--{kind}-port", "0")]
+    command = [sys.executable, serve_cpu.__file__, *ports, "--models", "llmapi"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as script:
+        url = script.stdout.readline().split()[-1]
+        assert json.loads(page(f"{url}/v2/models/llmapi"))["name"] == "llmapi"
+        (made,) = Path(f"/proc/{script.pid}/task/{script.pid}/children").read_text().split()[:1]
+        prefix = next(word for word in arguments_of(made) if "shm-region-prefix-name" in word).rpartition("=")[2]
+        assert list(serve_cpu.SHARED_MEMORY.glob(f"{prefix}*"))
+        script.send_signal(number)
+        script.wait(20)
+    until_s = time.monotonic() + 5
+    while list(serve_cpu.SHARED_MEMORY.glob(f"{prefix}*")) or Path(f"/proc/{made}").exists():
+        assert time.monotonic() < until_s
+        time.sleep(0.05)
+    assert not list(Path(tempfile.gettempdir()).glob(f"{prefix.removesuffix('-')}*"))
+
+
+def page(url):
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        return answer.read()
+
+
+def arguments_of(pid):
+    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
