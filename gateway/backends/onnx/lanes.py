@@ -17,15 +17,13 @@ from typing import Any, Final, Protocol
 import onnxruntime_genai as og
 
 from gateway.backends.engine import Sampling
+from gateway.backends.onnx.guidance import guide
 from gateway.backends.onnx.inbox import MAX_TOGETHER, needs_solitude
 from gateway.backends.onnx.text import AnswerText, Vocabulary
 from gateway.backends.onnx.wire import Begin, Failed, Fault, Options, Said
 
 MAX_SEED: Final = 2**31
 """Seeds are 32-bit there, and negative ones mean none."""
-GUIDANCE: Final = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-"""How JSON is written under a schema: left free, a small model may go on with blanks until it is cut.
-See llguidance, docs/json_schema.md."""
 STOP, LENGTH = "stop", "length"
 BROKEN: Final = (RuntimeError, MemoryError)
 """What the runtime raises for all its own faults."""
@@ -324,12 +322,10 @@ def _check(asked: Sampling) -> None:
 
 
 def _guided(schema: bytes) -> str:
-    """Return a schema with how to write its JSON. Raises TurnError."""
     try:
-        found = json.loads(schema)
+        return guide(schema)
     except ValueError as exc:
-        raise TurnError(Fault.REQUEST, "The JSON schema is not JSON.") from exc
-    return json.dumps({"x-guidance": GUIDANCE, **found} if isinstance(found, dict) else found)
+        raise TurnError(Fault.REQUEST, str(exc)) from exc
 
 
 def _first_line(exc: Exception) -> str:

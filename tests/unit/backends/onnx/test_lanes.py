@@ -180,6 +180,7 @@ def test_a_schema_is_followed_by_a_model_of_random_weights(model, seed):
     [
         ({"schema": b'{"type": "nonsense"}'}, "nonsense"),
         ({"schema": b"{"}, "not JSON"),
+        ({"schema": b'{"type": "array", "items": {"type": "null"}, "maxItems": 10001}'}, "maxItems"),
         ({"temperature": -1.0}, "temperature"),
         ({"temperature": float("nan"), "seed": 1}, "temperature"),
         ({"top_p": 1.1, "seed": 1}, "top_p"),
