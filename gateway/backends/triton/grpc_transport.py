@@ -26,6 +26,8 @@ from gateway.backends.triton.facts import facts_of
 from gateway.backends.triton.wire import Ask, Datatype, Fault, Input, ModelFacts, Outputs, Value, WireError
 from gateway.core.secret import Secret
 
+MAX_RESPONSE_BYTES = 64 * 1024 * 1024
+"""As over HTTP: a response that is larger is a fault."""
 FIRST_BACKOFF_MS, LAST_BACKOFF_MS = 100, 250
 """Between two attempts to connect. gRPC's own, 1 s to 2 min, miss a server that restarts: until the next attempt every
 call fails at once, with what the last one found."""
@@ -37,6 +39,7 @@ BROKEN = re.compile(
     r"|recvmsg|sendmsg|endpoint closing|cancelling all calls|transport|keepalive|timed out",
     re.IGNORECASE,
 )
+TOO_LARGE = re.compile(r"received message larger than max", re.IGNORECASE)
 FORMATS = {"BOOL": "?", "INT32": "i", "UINT32": "I", "INT64": "q", "UINT64": "Q", "FP32": "f", "FP64": "d"}
 
 
@@ -72,7 +75,7 @@ class GrpcTransport:
             async for result, error in call:
                 if error is not None:
                     raise _told(error)
-                yield dict(_outputs_of(result.get_response()))
+                yield _outputs_of(result.get_response())
         except grpc.aio.AioRpcError as exc:
             raise _failure(exc.code().name, exc.details() or "") from exc
         except asyncio.CancelledError as exc:
@@ -128,7 +131,7 @@ class GrpcTransport:
 def _options(connect_s: float) -> list[tuple[str, int]]:
     return [
         ("grpc.max_send_message_length", -1),
-        ("grpc.max_receive_message_length", -1),
+        ("grpc.max_receive_message_length", MAX_RESPONSE_BYTES),
         ("grpc.initial_reconnect_backoff_ms", FIRST_BACKOFF_MS),
         ("grpc.max_reconnect_backoff_ms", LAST_BACKOFF_MS),
         # Despite its name the time that one attempt to connect may take: 20 s by default.
@@ -162,7 +165,14 @@ def _tensor(given: Input, rank: int) -> Any:
     return tensor.set_data_from_numpy(np.array(values, dtype=kind).reshape(shape))
 
 
-def _outputs_of(response: Any) -> Iterator[tuple[str, list[Value]]]:
+def _outputs_of(response: Any) -> Outputs:
+    try:
+        return dict(_read(response))
+    except struct.error as exc:
+        raise WireError(Fault.BROKEN, "a tensor is not as long as it says") from exc
+
+
+def _read(response: Any) -> Iterator[tuple[str, list[Value]]]:
     """Yield the outputs. Read here and not by numpy: 11 µs a response against 43."""
     for output, raw in zip(response.outputs, response.raw_output_contents, strict=False):
         if output.datatype == "BYTES":
@@ -176,7 +186,8 @@ def _texts_in(raw: bytes) -> Iterator[bytes]:
     start = 0
     while start < len(raw):
         (size,) = struct.unpack_from("<I", raw, start)
-        yield raw[start + 4 : start + 4 + size]
+        (text,) = struct.unpack_from(f"{size}s", raw, start + 4)
+        yield text
         start += 4 + size
 
 
@@ -191,5 +202,7 @@ def _failure(code: str, text: str) -> WireError:
     if code == "UNAVAILABLE" and UNREACHED.search(text) is not None:
         return WireError(Fault.CONNECTING, text, code)
     if code == "CANCELLED" or (code in ("UNAVAILABLE", "UNKNOWN", "INTERNAL") and BROKEN.search(text) is not None):
+        return WireError(Fault.BROKEN, text, code)
+    if code == "RESOURCE_EXHAUSTED" and TOO_LARGE.search(text) is not None:
         return WireError(Fault.BROKEN, text, code)
     return WireError(Fault.TOLD, text, code)

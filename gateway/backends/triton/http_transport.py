@@ -140,7 +140,7 @@ async def _whole(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 def _outputs_of(payload: bytes) -> Outputs:
     told = _object_in(payload)
     if "error" in told:
-        raise WireError(Fault.TOLD, str(told["error"]))
+        raise WireError(Fault.TOLD, _clear(told["error"]))
     return {name: _values_of(value) for name, value in told.items()}
 
 
@@ -150,7 +150,20 @@ def _values_of(told: object) -> Sequence[Value]:
 
 
 def _value_of(element: Any) -> Value:
-    return element.encode("utf-8", "surrogateescape") if isinstance(element, str) else element
+    return _bytes_of(element) if isinstance(element, str) else element
+
+
+def _bytes_of(text: str) -> bytes:
+    """Return the bytes that a text came as; half a character that was written as an escape never was any."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")
+
+
+def _clear(error: object) -> str:
+    """Return an error's text without half characters: it may be sent on."""
+    return _bytes_of(str(error)).decode("utf-8", "replace")
 
 
 def _object_in(payload: bytes) -> Mapping[str, Any]:
@@ -167,7 +180,7 @@ def _object_in(payload: bytes) -> Mapping[str, Any]:
 def _error_in(body: bytes) -> str | None:
     """Return Triton's error text, an event where a stream was to be; None where a proxy has answered in its stead."""
     try:
-        return str(_object_in(data_of(body) or body).get("error", ""))
+        return _clear(_object_in(data_of(body) or body).get("error", ""))
     except WireError:
         return None
 

@@ -10,6 +10,8 @@ FINISHED = {"stop": "stop", "length": "length", "repetition": "stop"}
 """OpenAI's finish reasons by the servers'; `repetition`: vLLM stopped a model that went in circles."""
 UNFINISHED = frozenset({"", "None"})
 """Both servers write Python's None until the last response."""
+MOST_TOKENS = 10**9
+"""No answer has so many: a count above, or below 0, is nonsense that would be billed."""
 
 
 class GivenUpError(Exception):
@@ -88,7 +90,8 @@ def bytes_of(outputs: Outputs, name: str) -> bytes:
 
 def _count_of(outputs: Outputs, name: str) -> int | None:
     first = _first(outputs, name)
-    return int(first) if isinstance(first, int | float) else None
+    # Not a number is in no range.
+    return int(first) if isinstance(first, int | float) and 0 <= first <= MOST_TOKENS else None
 
 
 def _first(outputs: Outputs, name: str) -> Value | None:

@@ -6,6 +6,7 @@ Source: https://github.com/triton-inference-server/vllm_backend, src/model.py (i
 (prompt, switches, responses), src/utils/vllm_backend_utils.py (`TritonSamplingParams`).
 """
 
+import json
 from collections.abc import Iterator
 
 import msgspec
@@ -14,7 +15,7 @@ from gateway.backends.engine import Sampling, Task, TokenLogprob
 from gateway.backends.triton.dialects import Draft, Signature, Stop, positive
 from gateway.backends.triton.responses import AnswerReader, Responses, bytes_of
 from gateway.backends.triton.text import Deltas, TextReader
-from gateway.backends.triton.wire import Datatype, Input, ModelFacts, Outputs
+from gateway.backends.triton.wire import Datatype, Fault, Input, ModelFacts, Outputs, WireError
 
 
 class VllmDialect:
@@ -98,8 +99,23 @@ class _TokenFacts(msgspec.Struct):
     rank: int | None = None
     decoded_token: str | None = None
 
+    @property
+    def text(self) -> str:
+        """Return the token's text; half a surrogate pair, which could not be sent on, is told as lost."""
+        return (self.decoded_token or "").encode("utf-8", "replace").decode()
 
-_tokens = msgspec.json.Decoder(list[dict[str, _TokenFacts]] | None)
+
+def _tokens_in(told: bytes) -> list[dict[str, _TokenFacts]]:
+    """Return the tokens of a response, none where there is only null. Raises WireError."""
+    try:
+        # By Python's own, as the backend writes it: -Infinity, which is no JSON, for a token that can't be.
+        found = json.loads(told)
+        tokens = msgspec.convert(found, list[dict[str, _TokenFacts]] | None) or []
+    except (ValueError, RecursionError) as exc:
+        raise WireError(Fault.BROKEN, "log probabilities of another kind") from exc
+    if not all(tokens):
+        raise WireError(Fault.BROKEN, "a token without a log probability")
+    return tokens
 
 
 class VllmResponses(Responses):
@@ -119,8 +135,8 @@ class VllmResponses(Responses):
         The chosen one is there beside the alternatives asked for where it is none of them.
         Source: vLLM vllm/v1/engine/logprobs.py.
         """
-        for by_id in _tokens.decode(told) or ():
+        for by_id in _tokens_in(told):
             chosen, *_ = by_id.values()
             ranked = sorted(by_id.values(), key=lambda token: token.rank or 0)[: self._alternatives]
-            top = tuple((token.decoded_token or "", token.logprob) for token in ranked)
-            yield TokenLogprob(chosen.decoded_token or "", chosen.logprob, top)
+            top = tuple((token.text, token.logprob) for token in ranked)
+            yield TokenLogprob(chosen.text, chosen.logprob, top)

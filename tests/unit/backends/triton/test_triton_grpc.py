@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from gateway.backends.triton import grpc_transport
 from gateway.backends.triton.grpc_transport import GrpcRoute, GrpcTransport
 from gateway.backends.triton.wire import Ask, Datatype, Fault, Input, ModelFacts, TensorShape, WireError
 from gateway.core.secret import Secret
@@ -139,6 +140,34 @@ async def test_a_prompt_and_an_answer_of_many_megabytes_go_through():
         prompt = Input("text_input", Datatype.BYTES, ("x" * 9_000_000,))
         (outputs,) = await responses(transport, inputs=(prompt,))
         assert len(outputs["text_output"][0]) == 9_000_000
+
+
+def tensor(datatype, raw):
+    told = service_pb2.ModelInferResponse()
+    told.outputs.add(name="text_output", datatype=datatype, shape=[1])
+    told.raw_output_contents.append(raw)
+    return service_pb2.ModelStreamInferResponse(infer_response=told)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "raw"), [("BYTES", b"\1\0"), ("BYTES", b"\xff\xff\xff\x7fabc"), ("UINT32", b"abc")]
+)
+async def test_a_tensor_that_is_not_as_long_as_it_says_is_a_fault_of_the_servers(datatype, raw):
+    async def lie(_):
+        yield tensor(datatype, raw)
+
+    async with serving(lie) as triton, speaking(triton.port) as transport:
+        assert (await raised_by(responses(transport))).fault is Fault.BROKEN
+
+
+async def test_a_response_larger_than_any_answer_is_refused(monkeypatch):
+    monkeypatch.setattr(grpc_transport, "MAX_RESPONSE_BYTES", 1000)
+
+    async def flood(_):
+        yield response(b"x" * 2000)
+
+    async with serving(flood) as triton, speaking(triton.port) as transport:
+        assert (await raised_by(responses(transport))).fault is Fault.BROKEN
 
 
 async def test_an_error_in_band_has_a_text_and_no_code():

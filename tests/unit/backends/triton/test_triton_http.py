@@ -158,6 +158,20 @@ async def test_a_model_describes_itself():
     assert (told.is_decoupled, told.parameters, told.steps) == (True, {"p": "v"}, {"s": frozenset({"x"})})
 
 
+@pytest.mark.parametrize("told", [b"no \xc3 grammar", b"no \\ud800 grammar"])
+async def test_an_errors_text_can_be_told_whatever_bytes_it_has(told):
+    for http in (
+        FakeHttp(b'data: {"error": "' + told + b'"}\n\n'),
+        FakeHttp(b'{"error": "' + told + b'"}', status=400),
+    ):
+        raised = await raised_by(responses(http))
+        assert raised.text.replace("\N{REPLACEMENT CHARACTER}", "?") == "no ? grammar"
+
+
+async def test_half_a_character_written_as_an_escape_is_told_as_lost():
+    assert await responses(FakeHttp(b'data: {"text_output": "a\\ud800"}\n\n')) == [{"text_output": [b"a?"]}]
+
+
 @pytest.mark.parametrize("page", [b"nonsense", b'{"inputs": 3}'])
 async def test_a_page_of_another_kind_is_a_failure(page):
     assert type(await raised_by(transport_of(FakeHttp(page)).describe())) is WireError

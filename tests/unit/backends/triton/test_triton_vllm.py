@@ -8,6 +8,7 @@ from gateway.backends.engine import TokenLogprob
 from gateway.backends.triton.dialects import find_mismatch
 from gateway.backends.triton.responses import GivenUpError
 from gateway.backends.triton.vllm import VllmDialect
+from gateway.backends.triton.wire import Fault, WireError
 from tests.unit.backends.triton.builders import VLLM_INPUTS, facts, task, values_of
 
 # The fields of vLLM's SamplingParams, and the backend's own lora_name; any other kills the request.
@@ -131,6 +132,26 @@ def test_log_probabilities_come_likeliest_first_and_no_more_than_asked_for():
 
 def test_no_log_probabilities_are_none():
     assert reader(logprobs=0).read(response("a", logprobs="null")).logprobs == ()
+
+
+def test_a_token_that_cant_be_has_a_log_probability_all_the_same():
+    """Python's JSON, which the backend writes, has `-Infinity` for what a guide has ruled out."""
+    told = '[{"1": {"logprob": -0.1, "rank": 1}, "2": {"logprob": -Infinity, "rank": 2, "decoded_token": "\\ud800"}}]'
+    piece = reader(logprobs=2).read(response("c", logprobs=told))
+    assert piece.logprobs == (TokenLogprob("", -0.1, (("", -0.1), ("?", float("-inf")))),)
+
+
+@pytest.mark.parametrize("told", ["none", "[{}]", '[{"1": {}}]', "5", "[" * 100_000])
+def test_log_probabilities_of_another_kind_are_a_fault_of_the_servers(told):
+    with pytest.raises(WireError) as raised:
+        reader(logprobs=0).read(response("a", logprobs=told))
+    assert raised.value.fault is Fault.BROKEN
+
+
+@pytest.mark.parametrize("count", [float("nan"), float("inf"), -5, 10**30])
+def test_a_count_that_is_none_counts_nothing(count):
+    piece = reader().read(response("a", num_output_tokens=count, num_input_tokens=count))
+    assert (piece.token_count, piece.prompt_tokens) == (None, None)
 
 
 @pytest.mark.parametrize(
