@@ -24,8 +24,9 @@ from gateway.core.errors import UpstreamFailureError, UpstreamRejectionError
 
 MAX_PROMPT_CHARACTERS = 64 * 1024 * 1024
 """Beyond any window; a template that writes more is at fault."""
-TRIAL = b'[{"role":"user","content":"Hi"},{"role":"assistant","content":"Hello"},{"role":"user","content":"Hi"}]'
-"""What every template must be able to write."""
+TRIAL_WORD = "Hello"
+TRIAL = b'[{"role":"user","content":"Hello"},{"role":"assistant","content":"Hi"},{"role":"user","content":"Hello"}]'
+"""What every template must be able to write, the word above not left out."""
 MAX_WORDS_CHARACTERS = 500
 """What is told of a template's own words; they may repeat a message."""
 UNKNOWN_EOS = "<unknown end of a message>"
@@ -104,6 +105,8 @@ def load_template(path: str) -> ChatTemplate:
     except (UpstreamRejectionError, UpstreamFailureError) as exc:
         problem = f"{path} can't write a chat of three messages ({exc.__cause__}; {exc.detail})"
         raise BackendLoadError(KEY, problem, "take the model's own") from exc
+    if TRIAL_WORD not in written:
+        raise BackendLoadError(KEY, f"{path} leaves out what is said in a chat", "take the model's own")
     if UNKNOWN_EOS in written:
         # Left out, it would make one message of two, and the answers worse for a reason that nobody sees.
         problem = f"{path} ends messages with `eos_token`, which it does not tell"

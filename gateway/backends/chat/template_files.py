@@ -63,6 +63,9 @@ def read_template_files(path: str) -> TemplateFiles:
 
 
 def _read(path: Path) -> TemplateFiles:
+    if not path.exists():
+        # Before its folder is looked at: what lies there is another template.
+        raise BackendLoadError(KEY, f"{path} is not there", REMEDY)
     folder = path if path.is_dir() else path.parent
     is_json = path.suffix == ".json"
     config_path = path if is_json else folder / CONFIG

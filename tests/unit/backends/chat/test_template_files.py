@@ -25,27 +25,32 @@ def hello(path):
 
 
 def test_a_jinja_file_takes_its_tokens_from_beside(tmp_path):
-    path = write(tmp_path, "mine.jinja", "{{ bos_token + 'é' }}")
-    assert hello(path)[0] == "é"
-    write(tmp_path, "mine.jinja", "{{ bos_token }}é{{ eos_token }}")
+    path = write(tmp_path, "mine.jinja", "{{ bos_token + 'é' + messages[0].content }}")
+    assert hello(path)[0] == "éx"
+    write(tmp_path, "mine.jinja", "{{ bos_token }}{{ messages[0].content }}{{ eos_token }}")
     write(tmp_path, "tokenizer_config.json", {"bos_token": "<s>", "eos_token": {"content": "</s>", "lstrip": False}})
-    assert hello(path)[0] == "<s>é</s>"
+    assert hello(path)[0] == "<s>x</s>"
 
 
 def test_a_tokenizer_config_holds_a_template_or_has_it_beside(tmp_path):
-    path = write(tmp_path, "tokenizer_config.json", {"bos_token": None, "chat_template": "inside"})
-    assert hello(path)[0] == "inside"
-    assert hello(tmp_path)[0] == "inside"
-    write(tmp_path, "chat_template.jinja", "beside")
-    assert hello(path)[0] == "beside"
-    assert hello(tmp_path)[0] == "beside"
+    path = write(
+        tmp_path, "tokenizer_config.json", {"bos_token": None, "chat_template": "inside {{ messages[0].content }}"}
+    )
+    assert hello(path)[0] == "inside x"
+    assert hello(tmp_path)[0] == "inside x"
+    write(tmp_path, "chat_template.jinja", "beside {{ messages[0].content }}")
+    assert hello(path)[0] == "beside x"
+    assert hello(tmp_path)[0] == "beside x"
 
 
 def test_a_list_of_templates_has_one_for_tools(tmp_path):
-    named = [{"name": "tool_use", "template": "{{ tools | length }}"}, {"name": "default", "template": "plain"}]
+    named = [
+        {"name": "tool_use", "template": "{{ tools | length }}"},
+        {"name": "default", "template": "{{ messages[0].content }}"},
+    ]
     path = write(tmp_path, "tokenizer_config.json", {"chat_template": named})
     text, chosen = hello(path)
-    assert text == "plain"
+    assert text == "x"
     assert render(chosen, USER, tools=[TOOL]) == "1"
     write(tmp_path, "additional_chat_templates/tool_use.jinja", "other {{ tools | length }}")
     assert render(load_template(path), USER, tools=[TOOL]) == "other 1"
@@ -59,7 +64,7 @@ def test_control_tokens_are_read_from_the_file(tmp_path):
 
 
 def test_the_bos_that_a_server_adds_is_known(tmp_path):
-    config = {"chat_template": "{{ bos_token }}", "bos_token": "<s>"}
+    config = {"chat_template": "{{ bos_token + messages[0].content }}", "bos_token": "<s>"}
     for told, bos in ((None, "<s>"), (True, "<s>"), (False, "")):
         path = write(tmp_path, "tokenizer_config.json", {**config, "add_bos_token": told})
         assert load_template(path).bos == bos
@@ -72,6 +77,7 @@ def test_the_bos_that_a_server_adds_is_known(tmp_path):
         ("x.jinja", "{{ messages | nothing }}"),
         ("x.jinja", "{{ 1 / 0 }}"),
         ("x.jinja", "{{ raise_exception('No users.') }}"),
+        ("x.jinja", "models: {}"),  # a file of another kind, which would hide what users say
         ("x.jinja", MISTRAL),  # nobody tells its eos_token
         ("tokenizer_config.json", "{"),
         ("tokenizer_config.json", {"chat_template": 5}),
@@ -83,6 +89,12 @@ def test_a_template_that_cannot_serve_is_found_when_it_is_loaded(tmp_path, name,
     with pytest.raises(BackendLoadError) as caught:
         load_template(write(tmp_path, name, text))
     assert caught.value.key == "chat_template"
+
+
+def test_a_name_of_nothing_is_told_even_beside_a_template(tmp_path):
+    write(tmp_path, "tokenizer_config.json", {"chat_template": "{{ messages[0].content }}"})
+    with pytest.raises(BackendLoadError, match="is not there"):
+        load_template(str(tmp_path / "mistyped.jinja"))
 
 
 def test_a_file_that_is_not_there_or_not_utf8_is_told(tmp_path):
