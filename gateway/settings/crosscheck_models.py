@@ -132,6 +132,8 @@ def find_url_problem(url: str, schemes: tuple[str, ...], *, has_path: bool = Tru
         return "is not a url"
     if parts.scheme not in schemes:
         return f"does not start with {' or '.join(f'{scheme}://' for scheme in schemes)}"
+    if parts.scheme == "grpc" and parts.hostname and parts.port is None:
+        return "has no port, for which gRPC would take 443"
     return _find_place_problem(parts, has_path=has_path)
 
 

@@ -11,6 +11,8 @@ from msgspec import Meta
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 ThreadCount = Annotated[int, Meta(ge=1, le=1024)]
+Name = Annotated[str, Meta(min_length=1)]
+Version = Annotated[str, Meta(pattern="^[0-9]+$")]
 FilePath = Annotated[str, Meta(min_length=1, extra={"is_path": True})]
 """A path; a relative one starts at the configuration's own folder, so that it means the same from anywhere."""
 
@@ -42,14 +44,14 @@ class TritonSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ]
     model: Annotated[
-        str | None,
+        Name | None,
         Meta(description="The model's name in Triton's repository. null: `upstream_model`, or this model's key."),
     ] = None
     version: Annotated[
-        str | None, Meta(description="The version asked for. null: Triton's policy chooses, mostly the newest.")
+        Version | None, Meta(description="The version asked for. null: Triton's policy chooses, mostly the newest.")
     ] = None
     lora: Annotated[
-        str | None,
+        Name | None,
         Meta(description="LoRA adapter: a name (vllm), or a number (trtllm, its lora_task_id). null: the base model."),
     ] = None
     ca_file: Annotated[

@@ -50,6 +50,8 @@ def _describe(info: inspect.Type) -> str:
             told = f"one of: {', '.join(str(member.value) for member in info.cls)}"
         case inspect.StrType() if info.pattern:
             told = f"a text that matches {info.pattern}"
+        case inspect.StrType() if info.min_length:
+            told = "a text that is not empty"
         case inspect.StructType():
             told = f"a mapping of: {', '.join(field.name for field in info.fields)}"
         case inspect.UnionType():

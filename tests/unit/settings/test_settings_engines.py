@@ -85,6 +85,7 @@ def test_what_is_no_path_is_left_as_it_is():
         ("triton", {"urls": ["grpc://h:8001/v1"]}, "urls[0]", "has a path", "grpc://HOST:8001"),
         ("triton", {"urls": ["http://h:8000?x=1"]}, "urls[0]", "has a path", "http://HOST:8000"),
         ("triton", {"urls": ["grpc://u:p@h:8001"]}, "urls[0]", "a user or a password", "grpc://HOST:8001"),
+        ("triton", {"urls": ["grpc://h"]}, "urls[0]", "has no port", "grpc://HOST:8001"),
         ("triton", {"urls": ["grpc://h:99999"]}, "urls[0]", "is not a url", "grpc://HOST:8001"),
         ("onnx", {"urls": ["http://h/v1"]}, "urls", "through no url", "leave it out"),
         ("openai", {"urls": ["grpc://h:8001"]}, "urls[0]", "does not start with http://", "http://HOST:PORT/v1"),
@@ -122,6 +123,9 @@ def test_what_is_no_path_is_left_as_it_is():
             "add `chat_template`",
         ),
         # triton's own
+        ("triton", {"triton": {"dialect": "vllm", "model": ""}}, "triton.model", "does not fit", "not empty"),
+        ("triton", {"triton": {"dialect": "vllm", "lora": ""}}, "triton.lora", "does not fit", "not empty"),
+        ("triton", {"triton": {"dialect": "vllm", "version": "new"}}, "triton.version", "does not fit", "^[0-9]"),
         ("triton", {"triton": {**LLMAPI, "lora": "7"}}, "triton.lora", "nothing that llmapi can", "leave it out"),
         ("triton", {"triton": {**TRTLLM, "lora": "law"}}, "triton.lora", "is no number", "its id"),
         (
