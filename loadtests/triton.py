@@ -9,9 +9,7 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
 import random
-import signal
 import statistics
 import sys
 import tempfile
@@ -25,11 +23,11 @@ import msgspec
 import numpy as np
 import tritonclient.grpc.aio as triton_grpc
 
+from deploy.demo.demo import gateway
 from deploy.triton.serve_cpu import DIALECTS, CpuTriton, Options, serving
 
 PACES = {"50 tokens, one in 10 ms": (50, 0.01), "200 tokens, unpaced": (200, 0.0)}
 TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
-START_S = 60.0
 
 
 class Timing(NamedTuple):
@@ -126,38 +124,6 @@ async def ask_events(
     return timing_of(started_s, arrivals_s, tokens)
 
 
-@contextlib.asynccontextmanager
-async def served(*command: str, event: str) -> AsyncIterator[dict[str, Any]]:
-    """Run a program of ours until the end; give the JSON line in which it tells `event`."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, *command, stderr=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"}
-    )
-    assert process.stderr is not None
-    drain = None
-    try:
-        async with asyncio.timeout(START_S):
-            told = await told_by(process.stderr, event)
-        drain = asyncio.create_task(process.stderr.read())
-        yield told
-    finally:
-        if process.returncode is None:
-            process.send_signal(signal.SIGTERM)
-        await process.wait()
-        if drain is not None:
-            await drain
-
-
-async def told_by(stderr: asyncio.StreamReader, event: str) -> dict[str, Any]:
-    """Return the first line that tells an event."""
-    lines = []
-    async for line in stderr:
-        lines.append(line.decode())
-        told: dict[str, Any] = json.loads(line) if line.startswith(b"{") else {}
-        if told.get("event") == event:
-            return told
-    raise SystemExit("it did not start:\n" + "".join(lines))
-
-
 def write_config(folder: Path, triton: CpuTriton, model: str) -> Path:
     """Write a configuration with the model behind both transports."""
     template = folder / "plain.jinja"
@@ -218,8 +184,7 @@ async def main(options: argparse.Namespace) -> None:
         model = DIALECTS["vllm"]
         triton = stack.enter_context(serving(Options(models=(model,))))
         config = write_config(folder, triton, model)
-        command = ("-m", "gateway", "serve", "--config", str(config), "--port", "0", "--admin-port", "0")
-        postern = await stack.enter_async_context(served(*command, event="serving"))
+        url, _ = await stack.enter_async_context(gateway(config))
         client = await stack.enter_async_context(httpx2.AsyncClient(timeout=60, trust_env=False, limits=limits))
         bare = BareGrpc(f"127.0.0.1:{triton.grpc_port}", model)
         stack.push_async_callback(bare.close)
@@ -227,8 +192,8 @@ async def main(options: argparse.Namespace) -> None:
         ways: dict[str, Ask] = {
             "bare grpc": bare.ask,
             "bare http": lambda prompt, tokens: ask_bare_http(client, stream_url, prompt, tokens),
-            "postern grpc": lambda prompt, tokens: ask_postern(client, postern["url"], "grpc", prompt, tokens),
-            "postern http": lambda prompt, tokens: ask_postern(client, postern["url"], "http", prompt, tokens),
+            "postern grpc": lambda prompt, tokens: ask_postern(client, url, "grpc", prompt, tokens),
+            "postern http": lambda prompt, tokens: ask_postern(client, url, "http", prompt, tokens),
         }
         for pace, (tokens, gap_s) in PACES.items():
             timings = await measure(ways, options.turns, tokens, gap_s)

@@ -7,13 +7,15 @@ import json
 from typing import Any
 
 import triton_python_backend_utils as pb_utils
+from mock.answering import Sayings, answer
 from mock.counts import NoGauges
-from mock.engine import Engine, GoneError, Step
+from mock.engine import Engine, Step
 from mock.inputs import all_of, error, scalar, text_tensor, texts
 from mock.script import Order
 from mock.tokens import bytes_of
 
 DEFAULT_MAX_TOKENS = 32
+SAYINGS = Sayings("Request cancelled by client", "Error generating request: ")
 TELLABLE = ("finish_reason", "stop_reason", "cumulative_logprob")
 
 
@@ -37,33 +39,16 @@ class TritonPythonModel:
             if scalar(request, "stop", default=False):
                 self._stop(request)
             else:
-                self._engine.start(self._infer(request))
+                self._engine.start(answer(self._engine, request, Asked, SAYINGS, request.is_cancelled))
 
     def _stop(self, request: Any) -> None:
         """End the request that runs under the same id."""
         self._engine.stop_request(request.request_id())
         sender = request.get_response_sender()
         sender.send(
-            error("Request cancelled by client", pb_utils.TritonError.CANCELLED),
+            error(SAYINGS.cancelled, pb_utils.TritonError.CANCELLED),
             flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL,
         )
-
-    async def _infer(self, request: Any) -> None:
-        sender = request.get_response_sender()
-        final = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
-        try:
-            asked = Asked(request)
-            last = None
-            async for step in self._engine.generate(asked.order, request.is_cancelled):
-                last = step
-                if asked.order.is_streaming:
-                    sender.send(asked.response(step), flags=final if step.finish_reason else 0)
-            if not asked.order.is_streaming:
-                sender.send(asked.response(last), flags=final)
-        except GoneError:
-            sender.send(error("Request cancelled by client", pb_utils.TritonError.CANCELLED), flags=final)
-        except Exception as exc:  # noqa: BLE001 - the real model tells any failure in band
-            sender.send(error(f"Error generating request: {exc}"), flags=final)
 
     def finalize(self) -> None:
         """End with what is under way."""

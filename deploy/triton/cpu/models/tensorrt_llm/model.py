@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
+from mock.answering import Sayings, answer
 from mock.counts import TrtllmGauges
-from mock.engine import Engine, GoneError, Step
-from mock.inputs import all_of, error, scalar
+from mock.engine import Engine, Step
+from mock.inputs import all_of, scalar
 from mock.script import Order
 from mock.tokens import decode
+
+SAYINGS = Sayings("Request cancelled", "Executor error: ")
 
 
 class TritonPythonModel:
@@ -34,7 +37,7 @@ class TritonPythonModel:
             if scalar(request, "stop", default=False):
                 self._stop(request)
             else:
-                self._engine.start(self._infer(request))
+                self._engine.start(answer(self._engine, request, self._read, SAYINGS))
 
     def _stop(self, request: Any) -> None:
         """End the request that runs under the same id."""
@@ -42,22 +45,8 @@ class TritonPythonModel:
         sender = request.get_response_sender()
         sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
-    async def _infer(self, request: Any) -> None:
-        sender = request.get_response_sender()
-        final = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
-        try:
-            asked = Asked(request, self._tasks)
-            last = None
-            async for step in self._engine.generate(asked.order, sender.is_cancelled):
-                last = step
-                if asked.order.is_streaming:
-                    sender.send(asked.response(step), flags=final if step.finish_reason else 0)
-            if not asked.order.is_streaming:
-                sender.send(asked.response(last), flags=final)
-        except GoneError:
-            sender.send(error("Request cancelled", pb_utils.TritonError.CANCELLED), flags=final)
-        except Exception as exc:  # noqa: BLE001 - the real backend tells any failure in band
-            sender.send(error(f"Executor error: {exc}"), flags=final)
+    def _read(self, request: Any) -> "Asked":
+        return Asked(request, self._tasks)
 
     def finalize(self) -> None:
         """End with what is under way."""

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
+from mock.answering import RefusedError, Sayings, answer
 from mock.counts import VllmGauges
-from mock.engine import Engine, GoneError, Step
-from mock.inputs import error, scalar, text_tensor
+from mock.engine import Engine, Step
+from mock.inputs import scalar, text_tensor
 from mock.script import Order
 from mock.tokens import bytes_of, decode, encode
 
@@ -72,6 +73,7 @@ SAMPLING = frozenset(
     ]
 )
 DEFAULT_MAX_TOKENS = 16
+SAYINGS = Sayings("Request was cancelled", "Error generating stream: ")
 
 
 class TritonPythonModel:
@@ -103,27 +105,10 @@ class TritonPythonModel:
     def execute(self, requests: list[Any]) -> None:
         """Begin each request; its responses come as they are made."""
         for request in requests:
-            self._engine.start(self._infer(request))
+            self._engine.start(answer(self._engine, request, self._read, SAYINGS))
 
-    async def _infer(self, request: Any) -> None:
-        sender = request.get_response_sender()
-        final = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
-        try:
-            asked = Asked(request, self._loras)
-            if asked.lora_problem:
-                sender.send(error(asked.lora_problem), flags=final)
-                return
-            last = None
-            async for step in self._engine.generate(asked.order, sender.is_cancelled):
-                last = step
-                if asked.is_streaming:
-                    sender.send(asked.response(step), flags=final if step.finish_reason else 0)
-            if not asked.is_streaming:
-                sender.send(asked.response(last), flags=final)
-        except GoneError:
-            sender.send(error("Request was cancelled", pb_utils.TritonError.CANCELLED), flags=final)
-        except Exception as exc:  # noqa: BLE001 - the real backend tells any failure in band
-            sender.send(error(f"Error generating stream: {exc}"), flags=final)
+    def _read(self, request: Any) -> "Asked":
+        return Asked(request, self._loras)
 
     def finalize(self) -> None:
         """End with what is under way."""
@@ -141,7 +126,7 @@ class Asked:
         told = scalar(request, "sampling_parameters")
         sampling = json.loads(told if told is not None else request.parameters() or "{}")
         sampling = {name: value for name, value in sampling.items() if value is not None}
-        self.lora_problem = find_lora_problem(sampling.get("lora_name"), loras)
+        check_lora(sampling.get("lora_name"), loras)
         if self._is_prepending and self.is_streaming:
             raise ValueError("When streaming, `exclude_input_in_output` = False is not allowed.")
         if not SAMPLING.issuperset(sampling):
@@ -208,11 +193,10 @@ class Asked:
         return json.dumps(told)
 
 
-def find_lora_problem(name: str | None, loras: list[str]) -> str | None:
-    """Return what the backend says of an adapter that it does not have."""
-    if name is None or name in loras:
-        return None
-    return f"LoRA {name} is not supported, we currently support {loras}"
+def check_lora(name: str | None, loras: list[str]) -> None:
+    """Raise RefusedError, with what the backend says, for an adapter that it does not have."""
+    if name is not None and name not in loras:
+        raise RefusedError(f"LoRA {name} is not supported, we currently support {loras}")
 
 
 def find_schema(sampling: dict[str, Any]) -> str | None:
