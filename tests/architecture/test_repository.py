@@ -59,3 +59,13 @@ def test_what_serves_is_locked_to_the_same_versions_as_what_tests():
     for name, version in locks["serve"].items():
         assert locks["dev"].get(name, version) == version
         assert locks["train"].get(name, version) == version
+
+
+@pytest.mark.parametrize("lock", sorted((ROOT / "locks").glob("*.txt")), ids=lambda path: path.name)
+def test_what_a_lock_is_for_is_told(lock):
+    assert f"| `{lock.name}` |" in (ROOT / "locks" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["README.md", "deploy/onnx/README.md"])
+def test_no_guide_installs_the_package_of_our_name_which_is_another_projects(name):
+    assert not re.search(r"pip install ['\"]?postern\b", (ROOT / name).read_text())

@@ -39,7 +39,7 @@ def onnx_backends(name: str, settings: ModelSettings) -> list[Backend]:
     if settings.onnx is None:
         raise BackendLoadError("onnx", "is missing", "`backend: onnx` needs it, such as `onnx: {path: models/qwen}`")
     if find_spec(RUNTIME) is None:
-        raise BackendLoadError("backend", "onnx needs onnxruntime-genai", "pip install 'postern[onnx]'")
+        raise BackendLoadError("backend", "onnx needs onnxruntime-genai", "make onnx, or pip install onnxruntime-genai")
     _check_files(Path(settings.onnx.path))
     template = load_template(settings.chat_template or settings.onnx.path)
     counter = load_tokenizer(settings.tokenizer or settings.onnx.path)

@@ -1,6 +1,7 @@
 """Facts about turning YAML into Settings, and about the faults told when that fails."""
 
 import copy
+import re
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,13 @@ def test_there_are_five_examples():
         "full",
         "edge-and-triton",
     }
+
+
+@pytest.mark.parametrize("guide", ["README.md", "deploy/onnx/README.md"])
+def test_what_guides_say_of_a_model_inside_the_gateway_is_a_whole_configuration(guide):
+    text = (EXAMPLES.parents[1] / guide).read_text(encoding="utf-8")
+    (found,) = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "backend: onnx" in block]
+    assert parse_settings(found, {}).models["phi-4-mini"].backend is BackendKind.ONNX
 
 
 KEY = ("models", "strong", "api_key")
