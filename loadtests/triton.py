@@ -24,7 +24,7 @@ import numpy as np
 import tritonclient.grpc.aio as triton_grpc
 
 from deploy.demo.demo import gateway
-from deploy.triton.serve_cpu import DIALECTS, CpuTriton, Options, serving
+from deploy.triton.serve_cpu import DIALECTS, CpuTriton, NotInstalledError, Options, serving
 
 PACES = {"50 tokens, one in 10 ms": (50, 0.01), "200 tokens, unpaced": (200, 0.0)}
 TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
@@ -215,5 +215,7 @@ def arguments() -> argparse.Namespace:
 if __name__ == "__main__":
     try:
         asyncio.run(main(arguments()))
+    except NotInstalledError as missing:
+        sys.exit(str(missing))
     except KeyboardInterrupt:
         sys.exit(130)
