@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
@@ -16,6 +17,8 @@ from gateway.backends.onnx.wire import LENGTH, FromWorker, Options, ToWorker, fr
 MODULE: Final = "gateway.backends.onnx.worker"
 ROOT: Final = Path(__file__).parents[3]
 """Where the package lies, so that the worker finds it wherever the gateway found it."""
+GRACE_S: Final = 0.2
+"""For a worker to end by itself, as it does when its socket closes, unless it hangs."""
 
 
 class WorkerProcess:
@@ -66,11 +69,19 @@ class WorkerProcess:
         if not self._writer.is_closing():
             self._writer.write(frame_of(order))
 
-    async def end(self) -> str:
-        """Kill the process, wait for it, and tell how it ended."""
-        self._writer.close()
+    def kill(self) -> None:
+        """Kill the process, whatever it is at; its reports end with it."""
         if self._process.returncode is None:
             self._process.kill()
+
+    async def end(self) -> str:
+        """Have the process ended, kill it where it does not heed that, and tell how it ended."""
+        self._writer.close()
+        # Killing one that has just died would reap it in asyncio's stead, and how it ended would be lost.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GRACE_S):
+                await self._process.wait()
+        self.kill()
         code = await self._process.wait()
         return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
 
