@@ -163,6 +163,42 @@ async def test_a_worker_that_hangs_is_ended_with_its_engine(slow):
     assert is_gone(pid)
 
 
+async def test_a_worker_that_hangs_at_work_is_ended_once_no_answer_could_come_and_started_again(slow):
+    engine = OnnxEngine("m", OnnxSettings(str(slow)), total_s=3)
+    try:
+        pid = await ready(engine)
+        pieces = await begun(engine)
+        os.kill(pid, signal.SIGSTOP)
+        began_s = asyncio.get_running_loop().time()
+        interrupted = asyncio.create_task(raised_by(rest_of(pieces)))
+        while not interrupted.done():
+            assert await engine.look()
+            await asyncio.sleep(0.05)
+        assert isinstance(interrupted.result(), UpstreamInterruptedError)
+        assert 3 <= asyncio.get_running_loop().time() - began_s < 5
+        assert await ready(engine) != pid
+        assert is_gone(pid)
+    finally:
+        await engine.close()
+
+
+async def test_a_worker_that_has_nothing_to_do_or_nothing_to_tell_is_left_alone(slow):
+    engine = OnnxEngine("m", OnnxSettings(str(slow)), total_s=4)
+    loop = asyncio.get_running_loop()
+    try:
+        pid = await ready(engine)
+        for work in (asyncio.sleep(60), text_of(engine, task(is_streaming=False, **LONG))):
+            began_s, working = loop.time(), asyncio.ensure_future(work)
+            while loop.time() - began_s < 4.5:
+                assert (await engine.look()).is_ready
+                await asyncio.sleep(0.05)
+            assert not working.done()
+            working.cancel()
+        assert await ready(engine) == pid
+    finally:
+        await engine.close()
+
+
 async def test_signals_to_the_whole_group_are_left_to_the_gateway(engine):
     pid = await ready(engine)
     async with aclosing(await begun(engine)) as pieces:

@@ -43,7 +43,9 @@ def onnx_backends(name: str, settings: ModelSettings) -> list[Backend]:
     _check_files(Path(settings.onnx.path))
     template = load_template(settings.chat_template or settings.onnx.path)
     counter = load_tokenizer(settings.tokenizer or settings.onnx.path)
-    return [EngineBackend(name, settings, OnnxEngine(name, settings.onnx), template, counter)]
+    return [
+        EngineBackend(name, settings, OnnxEngine(name, settings.onnx, settings.timeouts.total_s), template, counter)
+    ]
 
 
 def _check_files(folder: Path) -> None:

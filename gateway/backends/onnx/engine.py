@@ -12,18 +12,23 @@ from gateway.settings.engines import OnnxSettings
 RETRY_AFTER_S = 1
 """A place is free again when an answer ends, which nobody can foretell; a second is about the least that helps."""
 
+LEAST_PATIENCE_S = 3.0
+"""Three beats of a worker: fewer may be missed on a busy machine."""
+
 
 class OnnxEngine:
     """One model in one worker process."""
 
     url = "onnx:"
 
-    def __init__(self, name: str, settings: OnnxSettings) -> None:
+    def __init__(self, name: str, settings: OnnxSettings, total_s: float = 600.0) -> None:
+        """`total_s` bounds every answer: a worker silent for longer holds none that anybody waits for."""
         self._name = name
         self._max_batch = settings.max_batch
         self._places = settings.max_batch + settings.max_waiting
         self._in_flight = 0
-        self._supervisor = Supervisor(name, Options(settings.path, settings.threads, settings.max_batch))
+        patience_s = max(total_s, LEAST_PATIENCE_S)
+        self._supervisor = Supervisor(name, Options(settings.path, settings.threads, settings.max_batch), patience_s)
 
     async def generate(self, task: Task) -> AsyncGenerator[Piece, None]:
         """Yield pieces as the worker makes them, a slow reader's joined; not streamed, one piece at the end.
@@ -50,6 +55,7 @@ class OnnxEngine:
     async def look(self) -> Health | None:
         """Tell how the worker is; the first look has it started, so that the first request need not wait for it."""
         self._supervisor.start()
+        self._supervisor.check()
         running = min(self._in_flight, self._max_batch)
         return Health(
             is_ready=self._supervisor.ready is not None,

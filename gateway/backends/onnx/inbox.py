@@ -6,7 +6,7 @@ from itertools import takewhile
 from typing import Final
 
 from gateway.backends.engine import Sampling
-from gateway.backends.onnx.wire import Begin, Cancel
+from gateway.backends.onnx.wire import BEAT_S, Begin, Cancel
 
 MAX_TOGETHER: Final = 4
 """Requests in one engine: `static_batch_size` in onnxruntime-genai's src/engine/scheduler.cpp, and no setting."""
@@ -51,10 +51,10 @@ class Inbox:
             self._changed.notify()
 
     def take(self, running: int) -> tuple[Sequence[Begin], frozenset[int]]:
-        """Return tasks to begin, and all that were given up while under way. Waits for a task where none runs."""
+        """Return tasks to begin, and all that were given up while under way; waits a while where none runs."""
         with self._changed:
-            while not running and not self._waiting:
-                self._changed.wait()
+            if not running and not self._waiting:
+                self._changed.wait_for(lambda: self._waiting, BEAT_S)
                 self._cancelled.clear()
             begun = pick(list(self._waiting.values()), self._max_batch - running, self._max_batch)
             for begin in begun:

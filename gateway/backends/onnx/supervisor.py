@@ -8,7 +8,8 @@ from typing import Final
 from gateway.backends.engine import Sampling
 from gateway.backends.onnx.mailbox import Mailbox
 from gateway.backends.onnx.process import WorkerProcess
-from gateway.backends.onnx.wire import Begin, Cancel, Failed, Fault, Options, Ready, Said, Unready
+from gateway.backends.onnx.wire import Alive, Begin, Cancel, Failed, Fault, Options, Ready, Said, Unready
+from gateway.core.clock import Clock, monotonic_s
 from gateway.core.errors import (
     PosternError,
     UpstreamContextError,
@@ -40,9 +41,11 @@ class Life(Enum):
 class Link:
     """A worker that is ready, and the tasks it holds."""
 
-    def __init__(self, name: str, process: WorkerProcess) -> None:
+    def __init__(self, name: str, process: WorkerProcess, clock: Clock) -> None:
         self._name = name
         self._process = process
+        self._clock = clock
+        self._heard_s = clock()
         self._mailboxes: dict[int, Mailbox] = {}
         self._last_task = 0
         self.life = Life.UNREADY
@@ -64,6 +67,19 @@ class Link:
         mailbox = self._mailboxes.pop(task, None)
         if mailbox is not None and not mailbox.is_over:
             self._process.send(Cancel(task))
+
+    @property
+    def silence_s(self) -> float:
+        """How long the worker has said nothing."""
+        return self._clock() - self._heard_s
+
+    def hear(self) -> None:
+        """Note that the worker says something."""
+        self._heard_s = self._clock()
+
+    def kill(self) -> None:
+        """Kill the worker."""
+        self._process.kill()
 
     def take(self, report: Said | Failed) -> None:
         """Put a report where it belongs; nobody waits for that of a task given up."""
@@ -90,11 +106,13 @@ class Link:
 
 
 class Supervisor:
-    """Owner of the task that starts, reads and restarts the worker."""
+    """Owner of the task that starts, reads and restarts the worker. One silent for `patience_s` counts as hanging."""
 
-    def __init__(self, name: str, options: Options) -> None:
+    def __init__(self, name: str, options: Options, patience_s: float, clock: Clock = monotonic_s) -> None:
         self._name = name
         self._options = options
+        self._patience_s = patience_s
+        self._clock = clock
         self._task: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
         self.ready: Link | None = None
@@ -115,6 +133,13 @@ class Supervisor:
         if self.ready is None:
             raise UpstreamModelUnavailableError(f"{self._name} can't be run here.", detail=self.problem)
         return self.ready
+
+    def check(self) -> None:
+        """Kill a worker that hangs; another is started in its place."""
+        link = self.ready
+        if link is not None and link.silence_s > self._patience_s:
+            log("onnx_worker_hangs", level=logging.WARNING, model=self._name, silence_s=round(link.silence_s, 1))
+            link.kill()
 
     async def close(self) -> None:
         """End the worker, and what it holds."""
@@ -139,14 +164,17 @@ class Supervisor:
         except OSError as exc:
             self.problem = f"no process could be started: {exc}"
             return Life.UNREADY
-        link, told = Link(self._name, process), None
+        link, told = Link(self._name, process, self._clock), None
         try:
             async for report in process.reports():
+                link.hear()
                 match report:
                     case Ready():
                         self._open(link)
                     case Unready():
                         told = report.problem
+                    case Alive():
+                        pass
                     case _:
                         link.take(report)
         finally:

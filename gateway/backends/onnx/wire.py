@@ -12,6 +12,8 @@ import msgspec
 from gateway.backends.engine import Sampling
 
 LENGTH: Final = struct.Struct("!I")
+BEAT_S: Final = 1.0
+"""How often a worker says something at least, at work or not; only a step that takes longer holds it up."""
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -49,6 +51,10 @@ class Unready(msgspec.Struct, frozen=True, tag="unready"):
     problem: str
 
 
+class Alive(msgspec.Struct, frozen=True, tag="alive"):
+    """Nothing new, but the thread that works comes by."""
+
+
 class Said(msgspec.Struct, frozen=True, tag="said"):
     """More of an answer; the last with a `finish_reason`, and with it all that was counted."""
 
@@ -76,7 +82,7 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 
 
 ToWorker = Begin | Cancel
-FromWorker = Ready | Unready | Said | Failed
+FromWorker = Ready | Unready | Alive | Said | Failed
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _TO_WORKER: Final[msgspec.msgpack.Decoder[ToWorker]] = msgspec.msgpack.Decoder(ToWorker)

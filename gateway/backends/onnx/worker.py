@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Sequence
 
 import msgspec
@@ -17,7 +18,9 @@ import msgspec
 from gateway.backends.onnx.inbox import Inbox
 from gateway.backends.onnx.lanes import Lane, Model, Turn, TurnError, lanes_for, warm_up
 from gateway.backends.onnx.wire import (
+    BEAT_S,
     LENGTH,
+    Alive,
     Begin,
     Failed,
     Options,
@@ -36,14 +39,19 @@ class Reports:
     def __init__(self, link: socket.socket) -> None:
         self._link = link
         self._frames = bytearray()
+        self._sent_s = 0.0
 
     def tell(self, report: Ready | Unready | Said | Failed) -> None:
         """Add a report."""
         self._frames += frame_of(report)
 
     def send(self) -> None:
-        """Send what was added. Waits while the gateway does not read."""
+        """Send what was added; after a while without, that all is well. Waits while the gateway does not read."""
+        now_s = time.monotonic()
+        if not self._frames and now_s - self._sent_s >= BEAT_S:
+            self._frames += frame_of(Alive())
         if self._frames:
+            self._sent_s = now_s
             self._link.sendall(self._frames)
             self._frames.clear()
 

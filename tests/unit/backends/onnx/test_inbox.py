@@ -1,10 +1,11 @@
 import threading
+import time
 
 import pytest
 
 from gateway.backends.engine import Sampling
 from gateway.backends.onnx.inbox import Inbox, pick
-from gateway.backends.onnx.wire import Begin, Cancel
+from gateway.backends.onnx.wire import BEAT_S, Begin, Cancel
 
 
 def begin(number, **sampling):
@@ -64,6 +65,12 @@ def test_where_nothing_runs_the_worker_waits_for_a_task():
     inbox.put(begin(6))
     worker.join(5)
     assert numbers(taken[0][0]) == [6]
+
+
+def test_where_no_task_comes_the_worker_comes_by_to_say_that_it_lives():
+    began_s = time.monotonic()
+    assert Inbox(max_batch=8).take(running=0) == ([], frozenset())
+    assert BEAT_S / 2 < time.monotonic() - began_s < BEAT_S * 3
 
 
 def test_where_something_runs_the_worker_does_not_wait():

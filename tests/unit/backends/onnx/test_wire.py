@@ -4,6 +4,7 @@ import pytest
 from gateway.backends.engine import Sampling
 from gateway.backends.onnx.wire import (
     LENGTH,
+    Alive,
     Begin,
     Cancel,
     Failed,
@@ -28,7 +29,8 @@ def test_an_order_arrives_as_it_was_sent(order):
 
 
 @pytest.mark.parametrize(
-    "report", [Ready(2048), Unready("no file"), Said(1, " é", 2, 3, "stop"), Failed(1, Fault.WINDOW, "too long")]
+    "report",
+    [Ready(2048), Unready("no file"), Alive(), Said(1, " é", 2, 3, "stop"), Failed(1, Fault.WINDOW, "too long")],
 )
 def test_a_report_arrives_as_it_was_sent(report):
     assert read_report(frame_of(report)[LENGTH.size :]) == report
