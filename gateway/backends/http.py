@@ -96,7 +96,9 @@ async def _chunks(response: httpx2.Response) -> AsyncIterator[bytes]:
 def _failure(exc: Exception) -> HttpError:
     is_connecting = isinstance(exc, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout)
     is_timeout = isinstance(exc, httpx2.TimeoutException)
-    return HttpError(type(exc).__name__, is_connecting=is_connecting, is_timeout=is_timeout)
+    # Why nothing was sent may be told: a certificate, a name. Later a text could quote what the server said.
+    why = f": {exc}" if is_connecting and str(exc) else ""
+    return HttpError(f"{type(exc).__name__}{why}", is_connecting=is_connecting, is_timeout=is_timeout)
 
 
 def probe(url: str, timeout_s: float = 0.3) -> bytes | None:

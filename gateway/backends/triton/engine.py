@@ -169,4 +169,6 @@ class TritonEngine:
 
 
 def _problem_of(failure: WireError) -> str:
-    return "it can't be reached" if failure.fault is Fault.CONNECTING else f"it failed: {failure.code or failure.fault}"
+    if failure.fault is Fault.CONNECTING:
+        return f"it can't be reached: {failure.text}"
+    return f"it failed: {failure.code or failure.fault}"
