@@ -62,6 +62,7 @@ class _StreamOptions(msgspec.Struct):
 class _Part(msgspec.Struct):
     type: str
     text: str | None = None
+    refusal: str | None = None
 
 
 class _Message(msgspec.Struct):
@@ -112,6 +113,8 @@ _fields = msgspec.json.Decoder(Annotated[dict[str, msgspec.Raw], msgspec.Meta(ma
 _text = msgspec.json.Decoder(str)
 
 _FIELDS_OF_PROMPT = ("tools", "functions", "response_format")
+TEXT_PARTS = frozenset({"text", "input_text", "output_text", "refusal"})
+"""The parts of a message that hold text; any other is an attachment."""
 _NEED_OF_PART = {"image_url": "vision", "input_image": "vision", "input_audio": "audio"}
 
 
@@ -190,7 +193,7 @@ def _conversation_of(chat: _ChatBody, fields: dict[str, msgspec.Raw]) -> Convers
     return Conversation(
         turns=tuple(Turn(message.role, _text_of(message)) for message in chat.messages),
         tool_count=len(chat.tools or ()) + len(chat.functions or ()),
-        attachment_count=sum(part.type != "text" for message in chat.messages for part in _parts_of(message)),
+        attachment_count=sum(part.type not in TEXT_PARTS for message in chat.messages for part in _parts_of(message)),
         json_bytes=sum(len(bytes(raw)) for raw in raws if bytes(raw) != b"null"),
     )
 
@@ -198,7 +201,7 @@ def _conversation_of(chat: _ChatBody, fields: dict[str, msgspec.Raw]) -> Convers
 def _text_of(message: _Message) -> str:
     if isinstance(message.content, str):
         return message.content
-    return "\n".join(part.text for part in _parts_of(message) if part.text)
+    return "\n".join(text for part in _parts_of(message) if (text := part.text or part.refusal))
 
 
 def _parts_of(message: _Message) -> list[_Part]:

@@ -12,10 +12,10 @@ from typing import Annotated, Any
 import msgspec
 
 from gateway.core.errors import InvalidValueError
+from gateway.schema.request import TEXT_PARTS
 
 Role = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_]{1,32}$")]
 SHORT_ID_CHARACTERS = 9
-TEXT_PARTS = frozenset({"text", "input_text", "output_text", "refusal"})
 
 
 _NO_ID_LETTER = re.compile(r"[^A-Za-z0-9]")

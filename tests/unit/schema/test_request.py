@@ -55,6 +55,17 @@ def test_a_completion_needs_n_and_logprobs_and_an_embedding_needs_embeddings():
     assert [need.capability for need in request(Operation.EMBEDDING).needs] == ["embeddings"]
 
 
+def test_every_part_that_holds_text_is_text():
+    parts = [
+        {"type": "input_text", "text": "a"},
+        {"type": "output_text", "text": "b"},
+        {"type": "refusal", "refusal": "c"},
+    ]
+    asked = request(messages=[{"role": "assistant", "content": parts}])
+    assert asked.conversation.turns[0].text == "a\nb\nc"
+    assert asked.conversation.attachment_count == 0
+
+
 def test_parts_of_a_message_are_joined_and_attachments_counted():
     parts = [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {}}, {"type": "text", "text": "b"}]
     asked = request(messages=[{"role": "system", "content": None}, {"role": "user", "content": parts}])
