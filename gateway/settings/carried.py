@@ -110,6 +110,11 @@ class _Asked(msgspec.Struct, frozen=True):
     model: ModelSettings
     row: Row
 
+    @property
+    def can_guide(self) -> bool:
+        """Tell whether an answer can be held to a schema: older servers, and engines built so, refuse to."""
+        return self.row.can_guide and Capability.JSON_SCHEMA in self.model.capabilities
+
 
 class _Typed(msgspec.Struct):
     type: str
@@ -198,7 +203,7 @@ def _carries_tool_choice(asked: _Asked) -> bool:
     if choice in ("auto", "none"):
         return True
     is_call = choice == "required" or (isinstance(choice, _Named) and choice.type == "function")
-    return is_call and asked.row.can_guide and Capability.TOOLS in asked.model.capabilities
+    return is_call and asked.can_guide and Capability.TOOLS in asked.model.capabilities
 
 
 def _carries_format(asked: _Asked) -> bool:
@@ -206,7 +211,7 @@ def _carries_format(asked: _Asked) -> bool:
         wanted = _typed.decode(asked.raw).type
     except (msgspec.DecodeError, RecursionError):
         return False
-    return wanted == "text" or (asked.row.can_guide and wanted in ("json_object", "json_schema"))
+    return wanted == "text" or (asked.can_guide and wanted in ("json_object", "json_schema"))
 
 
 _RULES: Final[Mapping[str, Callable[[_Asked], bool]]] = {

@@ -1,5 +1,6 @@
 """What requests ask that a backend can't carry."""
 
+import msgspec
 import pytest
 
 from gateway.schema.request import Operation
@@ -106,7 +107,8 @@ def test_what_a_row_lists_is_carried_and_nothing_else(kind, model_of_it, name):
     assert name not in COMMON | HARMLESS
 
 
-@pytest.mark.parametrize("bare", [*(on_triton(dialect) for dialect in Dialect), IN_PROCESS])
+@pytest.mark.parametrize("capabilities", [(Capability.TOOLS, Capability.JSON_SCHEMA), (Capability.TOOLS,)])
+@every_bare
 @pytest.mark.parametrize(
     ("body", "param"),
     [
@@ -116,9 +118,11 @@ def test_what_a_row_lists_is_carried_and_nothing_else(kind, model_of_it, name):
         ({"tools": [TOOL], "tool_choice": NAMED}, "tool_choice"),
     ],
 )
-def test_a_form_is_held_where_the_backend_can_guide(bare, body, param):
-    can_guide = ROWS[bare.triton.dialect if bare.triton else BackendKind.ONNX].can_guide
-    assert find_uncarried(bare, request(**body)) == (None if can_guide else param)
+def test_a_form_is_held_where_the_backend_can_guide_and_the_model_is_said_to_be_guided(bare, body, param, capabilities):
+    row = ROWS[bare.triton.dialect if bare.triton else BackendKind.ONNX]
+    can_guide = row.can_guide and Capability.JSON_SCHEMA in capabilities
+    said = msgspec.structs.replace(bare, capabilities=capabilities)
+    assert find_uncarried(said, request(**body)) == (None if can_guide else param)
 
 
 def test_a_forced_call_takes_a_model_with_tools():
