@@ -3,6 +3,7 @@
 Imports no runtime: the worker does, in its own process.
 """
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,8 @@ RUNTIME: Final = "onnxruntime_genai"
 KEY: Final = "onnx.path"
 CONFIG: Final = "genai_config.json"
 REMEDY: Final = "name a folder in the form of onnxruntime-genai: deploy/onnx/README.md tells where to get one"
+POINTER: Final = b"version https://git-lfs"
+"""How a file begins that a clone without Git LFS has in the place of a large one, such as a model on Hugging Face."""
 
 
 class _Decoder(msgspec.Struct):
@@ -52,6 +55,7 @@ def _check_files(folder: Path) -> None:
     """See that what the runtime reads is there."""
     if not folder.is_dir():
         raise BackendLoadError(KEY, f"{folder} is no folder", REMEDY)
+    _check_fetched(folder)
     try:
         config = msgspec.json.decode((folder / CONFIG).read_bytes(), type=_Config)
     except OSError as exc:
@@ -61,3 +65,13 @@ def _check_files(folder: Path) -> None:
     for wanted in (config.model.decoder.filename, "tokenizer.json"):
         if not (folder / wanted).is_file():
             raise BackendLoadError(KEY, f"{folder} holds no {wanted}", REMEDY)
+
+
+def _check_fetched(folder: Path) -> None:
+    """See that the folder holds the large files themselves."""
+    for path in sorted(folder.glob("*")):
+        if path.is_file() and os.access(path, os.R_OK):
+            with path.open("rb") as file:
+                head = file.read(len(POINTER))
+            if head == POINTER:
+                raise BackendLoadError(KEY, f"{path} is a pointer of Git LFS, not the file", "fetch it: git lfs pull")

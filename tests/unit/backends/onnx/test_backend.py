@@ -37,6 +37,14 @@ def test_a_file_that_is_not_there_is_named(folder, missing):
     assert missing in problem
 
 
+@pytest.mark.parametrize("name", ["model.onnx", "model.onnx.data", "tokenizer.json"])
+def test_a_pointer_in_the_place_of_a_large_file_is_named(folder, name):
+    (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 4860000000\n")
+    key, problem = problem_of(settings(folder))
+    assert key == "onnx.path"
+    assert f"{name} is a pointer of Git LFS" in problem
+
+
 @pytest.mark.parametrize("content", ["garbage", "{}", '{"model": {}}', "[" * 2000])
 def test_a_configuration_that_is_none_is_a_fault_of_the_folder(folder, content):
     (folder / "genai_config.json").write_text(content)
