@@ -116,7 +116,10 @@ def test_there_are_five_examples():
 def test_what_guides_say_of_a_model_inside_the_gateway_is_a_whole_configuration(guide):
     text = (EXAMPLES.parents[1] / guide).read_text(encoding="utf-8")
     (found,) = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "backend: onnx" in block]
-    assert parse_settings(found, {}).models["phi-4-mini"].backend is BackendKind.ONNX
+    told = parse_settings(found, {}).models["phi-4-mini"]
+    assert told.backend is BackendKind.ONNX
+    assert told.local
+    assert Capability.JSON_SCHEMA in told.capabilities, "nothing is guided where it is not listed"
 
 
 KEY = ("models", "strong", "api_key")
