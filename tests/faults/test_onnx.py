@@ -175,7 +175,7 @@ async def test_a_worker_that_hangs_at_work_is_ended_once_no_answer_could_come_an
             assert await engine.look()
             await asyncio.sleep(0.05)
         assert isinstance(interrupted.result(), UpstreamInterruptedError)
-        assert 3 <= asyncio.get_running_loop().time() - began_s < 5
+        assert 3 <= asyncio.get_running_loop().time() - began_s < 10
         assert await ready(engine) != pid
         assert is_gone(pid)
     finally:

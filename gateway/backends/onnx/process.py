@@ -17,7 +17,7 @@ from gateway.backends.onnx.wire import LENGTH, FromWorker, Options, ToWorker, fr
 MODULE: Final = "gateway.backends.onnx.worker"
 ROOT: Final = Path(__file__).parents[3]
 """Where the package lies, so that the worker finds it wherever the gateway found it."""
-GRACE_S: Final = 0.2
+GRACE_S: Final = 0.5
 """For a worker to end by itself, as it does when its socket closes, unless it hangs."""
 
 
