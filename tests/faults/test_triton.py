@@ -172,6 +172,21 @@ async def test_a_server_killed_mid_stream_is_an_error_in_the_stream_and_is_back_
     assert took_s < RECOVERED_S
 
 
+async def wakes(bench: Bench, kind: str) -> None:
+    """Wait until a server that was frozen answers.
+
+    Triton 2.51 sometimes dies of what it wakes to, a stream that was left (signal 11, 2 of 30 freezes over gRPC); then
+    it is started again, and must be found as soon.
+    """
+    try:
+        await eventually(lambda: bench.answers(kind), RECOVERED_S, 0.02)
+    except AssertionError:
+        if await asyncio.to_thread(bench.triton.is_ready):
+            raise
+        await asyncio.to_thread(bench.triton.restart)
+        await eventually(lambda: bench.answers(kind), RECOVERED_S, 0.02)
+
+
 @every_transport
 @pytest.mark.parametrize("is_streaming", [True, False])
 async def test_a_server_that_hangs_before_the_first_token_ends_with_the_deadline(bench, transport, is_streaming):
@@ -186,7 +201,7 @@ async def test_a_server_that_hangs_before_the_first_token_ends_with_the_deadline
     assert (answer.status, answer.code) == (504, "upstream_timeout")
     least_s = FIRST_BYTE_S if is_streaming else TOTAL_S
     assert least_s - 0.1 <= time.monotonic() - began_s < least_s + 2
-    await eventually(lambda: bench.answers(kind), RECOVERED_S, 0.02)
+    await wakes(bench, kind)
 
 
 @every_transport
@@ -200,7 +215,7 @@ async def test_a_server_that_hangs_after_the_first_token_is_an_error_in_the_stre
             bench.triton.cont()
     assert b'"code":"upstream_timeout"' in rest
     assert time.monotonic() - began_s < BETWEEN_CHUNKS_S + 1
-    await eventually(lambda: bench.answers(f"vllm-{transport}"), RECOVERED_S, 0.02)
+    await wakes(bench, f"vllm-{transport}")
 
 
 @every_transport
