@@ -86,7 +86,9 @@ def load_late(module: str, function: str, extra: str) -> Make:
             missing = exc.name or ""
             if missing.partition(".")[0] == __name__.partition(".")[0]:
                 raise
-            raise BackendLoadError("backend", f"needs the package {missing}", f"pip install '{extra}'") from exc
+            raise BackendLoadError(
+                "backend", f"needs the package {missing}", f"in Postern's folder: pip install '{extra}'"
+            ) from exc
         return found(name, settings)
 
     return make
@@ -94,8 +96,8 @@ def load_late(module: str, function: str, extra: str) -> Make:
 
 BACKENDS: Mapping[BackendKind, Make] = {
     BackendKind.OPENAI: openai_backends,
-    BackendKind.TRITON: load_late("gateway.backends.triton.backend", "triton_backends", "postern"),
-    BackendKind.ONNX: load_late("gateway.backends.onnx.backend", "onnx_backends", "postern[onnx]"),
+    BackendKind.TRITON: load_late("gateway.backends.triton.backend", "triton_backends", "."),
+    BackendKind.ONNX: load_late("gateway.backends.onnx.backend", "onnx_backends", ".[onnx]"),
     BackendKind.SIMULATED: simulated_backends,
 }
 

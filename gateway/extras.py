@@ -20,7 +20,8 @@ class MissingExtraError(click.ClickException):
     exit_code = 2
 
     def __init__(self, name: str, extra: str, missing: str) -> None:
-        super().__init__(f"postern {name} needs {missing}; pip install 'postern[{extra}]'")
+        # Not by the name: on PyPI `postern` is another project.
+        super().__init__(f"postern {name} needs {missing}; in Postern's folder: pip install '.[{extra}]'")
 
     def show(self, file: Any = None) -> None:
         """Print the message alone."""

