@@ -140,6 +140,10 @@ class Factory:
         self._fleet.prepare(settings.models)
         self.rack.prepare(_routers_of(settings))
 
+    async def load(self) -> None:
+        """Have loaded what was prepared. Raises SettingsError; the old is kept then."""
+        await self._fleet.load()
+
     def build(self, settings: Settings, *, is_strict: bool = False) -> Pipeline:
         """Return a pipeline. `is_strict` (at a reload) refuses a router that can't be loaded instead of failing open.
 

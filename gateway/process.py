@@ -82,12 +82,13 @@ class Process:
     async def _reload(self) -> None:
         """Validate the configuration anew, then swap it whole; keep the old one on any fault.
 
-        Files are read, and routers loaded, in a thread: meanwhile requests go on. A gateway that drains keeps what it
-        has: a new pipeline would take requests again.
+        Files are read and routers loaded in a thread, models in processes of their own: meanwhile requests go on. A
+        gateway that drains keeps what it has: a new pipeline would take requests again.
         """
         try:
             settings = await asyncio.to_thread(self._load)
             await asyncio.to_thread(self._factory.prepare, settings)
+            await self._factory.load()
             if self._live.is_draining:
                 return
             pipeline = self._factory.build(settings, is_strict=True)

@@ -1,5 +1,6 @@
 """The replicas of every model, kept over reloads: what did not change keeps its connections, processes and failures."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from gateway.settings.models import ModelSettings, PriceSettings
 
 STALE_LOOKS = 3
 """For so many intervals, and as long as a look may take, what a replica said counts."""
+
+LOADING_S = 0.05
+"""Between two looks at a model that is being loaded."""
 
 Make = Callable[[str, ModelSettings], list[Backend]]
 """Makes the replicas of a model by its name. Blocks: it reads files. Raises BackendLoadError."""
@@ -80,6 +84,20 @@ class Fleet:
         self._watch.turn_to({name: (made.replicas, made.settings.watch) for name, made in self._current.items()})
         return {name: made.replicas.hold() for name, made in self._current.items()}
 
+    async def load(self) -> None:
+        """Have the models inside the gateway loaded that were prepared, before they take others' places.
+
+        A server elsewhere may come later; a folder that can't be loaded never will. Raises SettingsError.
+        """
+        faults = []
+        for name, made in list(self._prepared.items()):
+            if made.settings.onnx is not None and (problem := await _problem_of(made)) is not None:
+                self._discard(name)
+                remedy = "mend the folder, or name the one before"
+                faults.append(Fault(under(under("models", name), "onnx.path"), problem, remedy))
+        if faults:
+            raise SettingsError(faults)
+
     async def watch(self) -> None:
         """Look after every replica, until cancelled."""
         await self._watch.run()
@@ -97,6 +115,21 @@ class Fleet:
         """Close everything, whoever may still ask it."""
         for replicas in self._open:
             await replicas.close_now()
+
+
+async def _problem_of(made: _Made) -> str | None:
+    """Return why a model can't be loaded; None once it is."""
+    (backend,) = made.replicas.backends
+    limit_s = made.settings.timeouts.total_s
+    try:
+        async with asyncio.timeout(limit_s):
+            while (health := await backend.look()) is not None and not health.is_ready:
+                if health.problem is not None:
+                    return f"can't be loaded: {health.problem}"
+                await asyncio.sleep(LOADING_S)
+    except TimeoutError:
+        return f"did not load within {limit_s:.3g} s"
+    return None
 
 
 def _what_makes(settings: ModelSettings) -> tuple[ModelSettings, _Marks]:

@@ -1,6 +1,7 @@
 """A gateway whose models hold more than connections: a reload keeps a worker process, or ends it in its time."""
 
 import asyncio
+import shutil
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -96,6 +97,19 @@ async def test_a_changed_model_gets_a_new_worker_and_the_old_one_ends_with_its_l
     await wire.close()
     await eventually(lambda: is_gone(old), 5)
     assert len(workers(gateway)) == 1
+
+
+async def test_a_model_that_can_t_be_loaded_is_refused_at_a_reload_and_the_old_one_serves_on(
+    gateway: RunningGateway, tmp_path: Path
+) -> None:
+    before = workers(gateway)
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_folder(work=SLOW), broken)
+    (broken / "model.onnx").write_bytes(b"no model" * 1000)
+    told = await reload(gateway, config(onnx={"path": str(broken), "threads": 1}), "reload_refused")
+    assert told["problem"].startswith("models.small.onnx.path: can't be loaded: ")
+    assert (await call(gateway.url, ask("hi", max_tokens=3))).status == 200
+    await eventually(lambda: workers(gateway) == before, 5)
 
 
 async def test_no_worker_outlives_a_gateway_that_reloaded_under_streams(gateway: RunningGateway) -> None:

@@ -11,7 +11,7 @@ from gateway.backends.backend import BackendLoadError, Health
 from gateway.backends.fleet import Fleet
 from gateway.settings.engines import OnnxSettings, WatchSettings
 from gateway.settings.faults import SettingsError
-from gateway.settings.models import BackendKind, Capability, EnergySettings
+from gateway.settings.models import BackendKind, Capability, EnergySettings, TimeoutSettings
 from tests.builders import model, price
 from tests.unit.backends.test_resilience import FakeBackend
 
@@ -255,3 +255,37 @@ async def test_the_watch_leaves_no_task_behind():
     gc.collect()
     assert house.shown == {}
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+INSIDE = {"backend": BackendKind.ONNX, "onnx": OnnxSettings("folder")}
+
+
+@pytest.mark.parametrize("told", [[DOWN], [Health(is_ready=False), DOWN]])
+async def test_a_model_inside_the_gateway_that_does_not_load_takes_nobodys_place(told):
+    async with House() as house:
+        first = house.fleet.take({"a": model()})["a"]
+        house.fleet.prepare({"a": model(**INSIDE)})
+        backend = house.made[-1][1][0]
+        *backend.says_first, backend.said = told
+        with pytest.raises(SettingsError, match=r"models\.a\.onnx\.path: can't be loaded: not loaded"):
+            await house.fleet.load()
+        await house.fleet.close_unused()
+        assert backend.is_closed
+        assert not first.is_closed
+
+
+async def test_a_model_inside_the_gateway_is_waited_for_and_a_server_is_not():
+    async with House() as house:
+        house.fleet.prepare({"a": model(**INSIDE), "b": model(backend=BackendKind.OPENAI, urls=("http://b/v1",))})
+        (_, [inside]), (_, [server]) = house.made
+        inside.says_first, inside.said, server.said = [Health(is_ready=False)], Health(), DOWN
+        await house.fleet.load()
+        assert (inside.looks, server.looks) == (2, 0)
+
+
+async def test_a_model_that_is_loaded_for_ever_is_a_fault():
+    async with House() as house:
+        house.fleet.prepare({"a": model(**INSIDE, timeouts=TimeoutSettings(total_s=0.1))})
+        house.made[0][1][0].said = Health(is_ready=False)
+        with pytest.raises(SettingsError, match=r"did not load within 0\.1 s"):
+            await house.fleet.load()

@@ -31,11 +31,12 @@ class FakeBackend:
         self.closed_replies = 0
         self.is_closed = False
         self.said = None
+        self.says_first = []
         self.looks = 0
 
     async def look(self):
         self.looks += 1
-        return self.said
+        return self.says_first.pop(0) if self.says_first else self.said
 
     async def open(self, call):
         self.log.append(self.url)
