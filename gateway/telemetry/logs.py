@@ -69,7 +69,7 @@ def set_up_logs(*, is_json: bool | None = None) -> None:
 def log_request(ctx: RequestContext) -> None:
     """Log one finished request. Every value is a fact about it; nothing in it was said by the client or a model."""
     if ctx.failure is not None:
-        log_failure(ctx.failure)
+        log_failure(ctx.failure, request_id=ctx.request_id)
     if not LOGGER.isEnabledFor(logging.INFO):
         return
     usage, bill = ctx.usage, ctx.bill
@@ -107,9 +107,10 @@ def _ms(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds * 1000, 3)
 
 
-def log_failure(error: PosternError) -> None:
+def log_failure(error: PosternError, request_id: str | None = None) -> None:
     """Log what a client was not told of a fault of ours or of an upstream."""
+    where = {} if request_id is None else {"request_id": request_id}
     if isinstance(error, InternalError):
-        log("internal_error", level=logging.ERROR, exc_info=error.__cause__, detail=error.detail)
+        log("internal_error", level=logging.ERROR, exc_info=error.__cause__, detail=error.detail, **where)
     elif error.detail is not None:
-        log("upstream_fault", level=logging.WARNING, code=error.code, detail=error.detail)
+        log("upstream_fault", level=logging.WARNING, exc_info=None, code=error.code, detail=error.detail, **where)

@@ -101,6 +101,11 @@ def test_an_upstreams_fault_is_logged_only_for_what_the_client_was_not_told(reco
     ]
 
 
+def test_an_upstreams_fault_names_the_request_it_came_with(records):
+    log_request(context(failure=UpstreamUnavailableError("phi can't be reached.", detail="refused")))
+    assert [as_json(record)["request_id"] for record in records] == ["req-1", "req-1"]
+
+
 def test_a_finished_request_is_one_line_with_every_fact(records):
     ctx = decided_context(
         model="small", reason=Reason.SCORE, judgement=Judgement(0.123456), cache_outcome=CacheOutcome.MISS
