@@ -474,7 +474,15 @@ def children_of(pid: int) -> set[int]:
 
 def workers_of(pid: int) -> set[int]:
     """The serving processes under a parent; multiprocessing's own resource tracker is none."""
-    return {child for child in children_of(pid) if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()}
+    return {child for child in children_of(pid) if b"spawn_main" in command_of(child)}
+
+
+def command_of(pid: int) -> bytes:
+    """Read a process's command line; one that has just ended has none."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def metrics_folders(pid: int) -> set[Path]:
