@@ -37,6 +37,16 @@ class HttpResponse:
     close: Callable[[], Awaitable[None]]
 
 
+async def read_at_most(chunks: AsyncIterator[bytes], limit_bytes: int) -> bytes | None:
+    """Return a whole body; None for one that is longer, of which no more is read. Raises HttpError."""
+    body = bytearray()
+    async for chunk in chunks:
+        body += chunk
+        if len(body) > limit_bytes:
+            return None
+    return bytes(body)
+
+
 class HttpClient(Protocol):
     """Whatever can send a request. Raises HttpError, also from `chunks`."""
 

@@ -14,7 +14,7 @@ from itertools import islice
 
 import msgspec
 
-from gateway.backends.http import HttpClient, HttpError, HttpRequest
+from gateway.backends.http import HttpClient, HttpError, HttpRequest, read_at_most
 from gateway.settings.models import ModelSettings
 
 FETCH_S = 1.0
@@ -117,12 +117,7 @@ async def _fetch(client: HttpClient, page: str) -> bytes:
     """Return the page; nothing of one that is not there or too long, as half of it would tell half a load."""
     response = await client.send(HttpRequest(page, {"accept": "text/plain", "user-agent": "postern"}, method="GET"))
     try:
-        parts, size = [], 0
-        async for chunk in response.chunks:
-            size += len(chunk)
-            if size > MAX_PAGE_BYTES:
-                return b""
-            parts.append(chunk)
-        return b"".join(parts) if response.status == 200 else b""
+        found = await read_at_most(response.chunks, MAX_PAGE_BYTES)
+        return found if found is not None and response.status == 200 else b""
     finally:
         await response.close()

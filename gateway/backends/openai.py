@@ -8,7 +8,7 @@ import msgspec
 
 from gateway.backends.backend import Call, Health
 from gateway.backends.events import up_to_first_data, whole_events
-from gateway.backends.http import HttpClient, HttpError, HttpRequest, HttpResponse
+from gateway.backends.http import HttpClient, HttpError, HttpRequest, HttpResponse, read_at_most
 from gateway.backends.load import fetch_load, page_of
 from gateway.core.errors import (
     PosternError,
@@ -102,7 +102,7 @@ class OpenAIBackend:
         return Reply(self._name, is_streaming=True, blocks=self._timed(call, first, blocks), close=response.close)
 
     async def _whole(self, call: Call, response: HttpResponse) -> Reply:
-        body = await _read_at_most(response, MAX_BODY_BYTES)
+        body = await _read(response, MAX_BODY_BYTES)
         await response.close()
         try:
             answer = decode_answer(body)
@@ -149,7 +149,7 @@ class OpenAIBackend:
             raise await self._refusal(call, response)
 
     async def _refusal(self, call: Call, response: HttpResponse) -> PosternError:
-        wire = decode_error(await _read_at_most(response, MAX_ERROR_BYTES))
+        wire = decode_error(await _read(response, MAX_ERROR_BYTES))
         told = wire.message or "no reason given"
         if wire.code == "context_length_exceeded" or "maximum context length" in told:
             return UpstreamContextError(told, param=wire.param)
@@ -191,14 +191,11 @@ def choice_count(request: Request) -> int:
     return n * max(prompts, 1)
 
 
-async def _read_at_most(response: HttpResponse, limit: int) -> bytes:
-    parts, size = [], 0
-    async for chunk in response.chunks:
-        size += len(chunk)
-        if size > limit:
-            raise UpstreamFailureError(f"The model's server sent more than {limit} bytes.")
-        parts.append(chunk)
-    return b"".join(parts)
+async def _read(response: HttpResponse, limit_bytes: int) -> bytes:
+    body = await read_at_most(response.chunks, limit_bytes)
+    if body is None:
+        raise UpstreamFailureError(f"The model's server sent more than {limit_bytes} bytes.")
+    return body
 
 
 async def _drain(response: HttpResponse) -> None:

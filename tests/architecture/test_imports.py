@@ -41,24 +41,23 @@ def test_the_import_contracts_hold():
     assert "0 broken" in run.stdout
 
 
-@pytest.mark.parametrize("library", HOMES)
-def test_a_library_is_imported_in_one_folder_only(library):
-    homes = {
+def homes_of(library):
+    """The folders of the gateway in which a library is imported."""
+    return {
         path.relative_to(GATEWAY).parts[0]
         for path in FILES
         if any(name.split(".")[0] == library for name in imported_by(ast.parse(path.read_text())))
     }
-    assert homes == {HOMES[library]}
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_a_library_is_imported_in_one_folder_only(library):
+    assert homes_of(library) == {HOMES[library]}
 
 
 @pytest.mark.parametrize("library", LATE)
 def test_a_library_that_only_some_models_need_is_imported_in_backends_only(library):
-    homes = {
-        path.relative_to(GATEWAY).parts[0]
-        for path in FILES
-        if any(name.split(".")[0] == library for name in imported_by(ast.parse(path.read_text())))
-    }
-    assert homes <= {"backends"}
+    assert homes_of(library) <= {"backends"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(GATEWAY)))

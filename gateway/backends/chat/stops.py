@@ -28,7 +28,7 @@ class StopTrimmer:
             self.has_stopped, self._held = True, ""
             # The one that ends first: a model writes from left to right, and would have stopped there.
             return text[: min(found)[1]]
-        keep = max(_beginning(text, stop) for stop in self._stops)
+        keep = longest_beginning(text, self._stops)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
 
@@ -38,9 +38,11 @@ class StopTrimmer:
         return held
 
 
+def longest_beginning(text: str, stops: Sequence[str]) -> int:
+    """Return how many characters at the end of `text` may be the beginning of a stop string."""
+    return max((_beginning(text, stop) for stop in stops), default=0)
+
+
 def _beginning(text: str, stop: str) -> int:
-    """Return the length of the longest end of `text` that begins `stop`."""
-    for size in range(min(len(text), len(stop) - 1), 0, -1):
-        if text.endswith(stop[:size]):
-            return size
-    return 0
+    sizes = range(min(len(text), len(stop) - 1), 0, -1)
+    return next((size for size in sizes if text.endswith(stop[:size])), 0)

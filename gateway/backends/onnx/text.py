@@ -6,6 +6,8 @@ from typing import Final
 
 from tokenizers import Tokenizer
 
+from gateway.backends.chat.stops import longest_beginning
+
 UNFINISHED: Final = "\N{REPLACEMENT CHARACTER}"
 """What decoders put for bytes that are no character (yet)."""
 MAX_PENDING_TOKENS: Final = 64
@@ -67,7 +69,7 @@ class AnswerText:
 
     def take(self) -> str:
         """Return what can be shown since the last time; what may be the start of a stop string waits."""
-        waiting = 0 if self.is_stopped else _longest_start(self._held, self._stop)
+        waiting = 0 if self.is_stopped else longest_beginning(self._held, self._stop)
         shown = self._held[: len(self._held) - waiting]
         self._held = self._held[len(shown) :]
         return shown
@@ -90,10 +92,3 @@ class AnswerText:
         self._tokens = self._tokens[-new_tokens:]
         self._shown_tokens = len(self._tokens)
         self._shown_characters = len(self._vocabulary.decode(self._tokens))
-
-
-def _longest_start(text: str, stop: Sequence[str]) -> int:
-    """Return how many characters at the end of `text` may be the start of a stop string."""
-    most = max((len(one) - 1 for one in stop), default=0)
-    ends = range(min(most, len(text)), 0, -1)
-    return next((count for count in ends if any(one.startswith(text[-count:]) for one in stop)), 0)

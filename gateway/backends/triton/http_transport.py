@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from gateway.backends.http import HttpClient, HttpError, HttpRequest, HttpResponse
+from gateway.backends.http import HttpClient, HttpError, HttpRequest, HttpResponse, read_at_most
 from gateway.backends.triton.facts import facts_of
 from gateway.backends.triton.wire import Ask, Fault, Input, ModelFacts, Outputs, Value, WireError
 from gateway.core.secret import Secret
@@ -72,7 +72,7 @@ class HttpTransport:
         if response.status == 200:
             return response
         try:
-            told = b"".join([payload async for payload in _whole(response.chunks)])
+            told = await _read(response.chunks)
         except HttpError as exc:
             raise _broken(exc) from exc
         finally:
@@ -96,7 +96,7 @@ class HttpTransport:
     async def _get(self, path: str) -> bytes:
         response = await self._send(path)
         try:
-            return b"".join([payload async for payload in _whole(response.chunks)])
+            return await _read(response.chunks)
         except HttpError as exc:
             raise _broken(exc) from exc
         finally:
@@ -129,12 +129,14 @@ async def _events(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 async def _whole(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    body = bytearray()
-    async for chunk in chunks:
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise WireError(Fault.BROKEN, f"a body of more than {MAX_BODY_BYTES} bytes")
-    yield bytes(body)
+    yield await _read(chunks)
+
+
+async def _read(chunks: AsyncIterator[bytes]) -> bytes:
+    body = await read_at_most(chunks, MAX_BODY_BYTES)
+    if body is None:
+        raise WireError(Fault.BROKEN, f"a body of more than {MAX_BODY_BYTES} bytes")
+    return body
 
 
 def _outputs_of(payload: bytes) -> Outputs:

@@ -1,6 +1,7 @@
 """All that a request sends is read, in bites, and what can't be read is personal."""
 
 import asyncio
+from contextlib import contextmanager
 
 import msgspec
 import pytest
@@ -129,17 +130,24 @@ async def test_what_has_more_values_than_can_be_read_in_time_is_personal(values)
     assert await kinds_of(asked) == {Kind.UNREAD}
 
 
-async def test_others_come_between_values():
+@contextmanager
+def turns_of_another():
+    """A task that takes every turn it gets, and the turns it took."""
     turns = []
 
-    async def other():
+    async def take():
         while True:
             turns.append(1)
             await asyncio.sleep(0)
 
-    running = asyncio.create_task(other())
-    assert await kinds_of(chat(x=[{}] * 4 * personal_scan.STEP_VALUES)) == set()
+    running = asyncio.create_task(take())
+    yield turns
     running.cancel()
+
+
+async def test_others_come_between_values():
+    with turns_of_another() as turns:
+        assert await kinds_of(chat(x=[{}] * 4 * personal_scan.STEP_VALUES)) == set()
     assert len(turns) >= 3
 
 
@@ -167,16 +175,8 @@ async def test_nothing_is_cut_in_two_by_a_bite():
 
 
 async def test_others_come_between_bites():
-    turns = []
-
-    async def other():
-        while True:
-            turns.append(1)
-            await asyncio.sleep(0)
-
-    running = asyncio.create_task(other())
-    await kinds_of(chat({"role": "user", "content": "words " * BITE_CHARS}))
-    running.cancel()
+    with turns_of_another() as turns:
+        await kinds_of(chat({"role": "user", "content": "words " * BITE_CHARS}))
     assert len(turns) >= 6
 
 
