@@ -6,8 +6,7 @@ neither HTTP nor Redis nor any model: what it is built of is handed to it by `ap
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -107,7 +106,7 @@ class Pipeline:
 
     async def walk(self, ctx: RequestContext, client: Client) -> None:
         """Take one request from its first byte to its account. Raises nothing but CancelledError."""
-        with self._under_way.place():
+        with self._under_way.take():
             try:
                 await self._stages(ctx, client)
             except PosternError as error:
@@ -142,7 +141,7 @@ class Pipeline:
 
     async def judge(self, ctx: RequestContext, client: Client) -> Decision:
         """Take the walk only as far as the decision; no model is called. Raises PosternError."""
-        with self._under_way.place():
+        with self._under_way.take():
             self.identify(ctx)
             route = await self.receive(ctx, client)
             await self.recall(ctx, route)
@@ -165,12 +164,11 @@ class Pipeline:
         ctx.stopwatch.lap(Stage.GATEWAY)
         return route
 
-    @contextmanager
-    def admit(self, ctx: RequestContext) -> Iterator[None]:
-        """Let the request in, if there is room."""
-        with self.parts.in_flight.place():
-            ctx.stopwatch.lap(Stage.LIMITS)
-            yield
+    def admit(self, ctx: RequestContext) -> InFlight:
+        """Let the request in, if there is room, until the context is left."""
+        place = self.parts.in_flight.take()
+        ctx.stopwatch.lap(Stage.LIMITS)
+        return place
 
     async def lookup(self, ctx: RequestContext, route: Route) -> Entry | None:
         """Find an answer given before, and with it the judgement it was given under."""

@@ -11,8 +11,14 @@ class CacheControl(msgspec.Struct, frozen=True):
     max_age_s: int | None = None
 
 
+ANYTHING = CacheControl()
+"""What a client allows that sends no such header, as nearly all do."""
+
+
 def parse_cache_control(header: str) -> CacheControl:
     """Read the header. Unknown directives are ignored, as HTTP asks; a malformed max-age means a stale one."""
+    if not header:
+        return ANYTHING
     directives = {
         name.strip().lower(): value.strip().strip('"')
         for name, _, value in (directive.partition("=") for directive in header.split(","))

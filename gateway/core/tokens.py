@@ -19,12 +19,10 @@ def estimate_tokens(text: str) -> int:
 
 def estimate_prompt_tokens(conversation: Conversation) -> int:
     """Return about how many tokens a whole conversation takes as a prompt."""
-    return (
-        sum(estimate_tokens(turn.text) + TOKENS_PER_TURN for turn in conversation.turns)
-        + conversation.attachment_count * TOKENS_PER_ATTACHMENT
-        + sum(conversation.token_counts)
-        + -(-conversation.json_bytes // CHARACTERS_PER_TOKEN)
-    )
+    tokens = conversation.attachment_count * TOKENS_PER_ATTACHMENT + len(conversation.turns) * TOKENS_PER_TURN
+    for turn in conversation.turns:
+        tokens += estimate_tokens(turn.text)
+    return tokens + sum(conversation.token_counts) + -(-conversation.json_bytes // CHARACTERS_PER_TOKEN)
 
 
 def estimate_longest_tokens(conversation: Conversation) -> int:

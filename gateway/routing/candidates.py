@@ -38,6 +38,16 @@ def find_candidates(
         ContextLengthError: those that may serve have too small a window, even by a generous estimate.
     """
     prompt_tokens = _in_window(request, prompt_tokens)
+    able = [name for name in ladder.models if _is_able(models[name], request, prompt_tokens, only_local=only_local)]
+    if len(able) == len(ladder.models):
+        return tuple([Candidate(name) for name in able])
+    return _drop(ladder, models, request, prompt_tokens, only_local=only_local)
+
+
+def _drop(
+    ladder: Ladder, models: Mapping[str, ModelSettings], request: Request, prompt_tokens: int, *, only_local: bool
+) -> tuple[Candidate, ...]:
+    """Return the candidates where not every model of the ladder can serve."""
     lacks = {name: _find_lack(models[name], request) for name in ladder.models}
     capable = [name for name in ladder.models if lacks[name] is None]
     if not capable:
@@ -55,9 +65,13 @@ def find_candidates(
 
 def can_serve(model: ModelSettings, request: Request, prompt_tokens: int, *, only_local: bool = False) -> bool:
     """Tell whether one model is capable of a request, has the window for it, and may see it."""
+    return _is_able(model, request, _in_window(request, prompt_tokens), only_local=only_local)
+
+
+def _is_able(model: ModelSettings, request: Request, prompt_tokens: int, *, only_local: bool) -> bool:
     if only_local and not model.local:
         return False
-    return _find_lack(model, request) is None and _fits(model, request, _in_window(request, prompt_tokens))
+    return _fits(model, request, prompt_tokens) and _find_lack(model, request) is None
 
 
 def _in_window(request: Request, prompt_tokens: int) -> int:

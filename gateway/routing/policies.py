@@ -96,7 +96,7 @@ def forced_choice(ladder: Ladder, tier: Tier, threshold: float | None) -> Choice
 
 def settle_choice(choice: Choice, candidates: Sequence[Candidate]) -> Choice:
     """Return the choice if it can serve; else the next stronger that can, else the next weaker, and why."""
-    rank = next(place for place, candidate in enumerate(candidates) if candidate.model == choice.model)
+    rank = [candidate.model for candidate in candidates].index(choice.model)
     why = candidates[rank].dropped
     if why is None:
         return choice

@@ -5,6 +5,7 @@ decoder's own recursion guard, size by whoever read the body, numbers by the typ
 Source: https://platform.openai.com/docs/api-reference.
 """
 
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import Annotated
 
@@ -29,7 +30,10 @@ class Need(msgspec.Struct, frozen=True, gc=False):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """One request body, read once. `fields` holds every top-level field as raw JSON."""
+    """One request body, read once. `fields` holds every top-level field as raw JSON.
+
+    `body`: the bytes it came in; None once a field is no longer as it came.
+    """
 
     operation: Operation
     model: str
@@ -39,6 +43,7 @@ class Request(msgspec.Struct, frozen=True):
     needs: tuple[Need, ...]
     max_tokens: int
     fields: dict[str, msgspec.Raw]
+    body: bytes | None = None
 
 
 TokenBound = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
@@ -142,6 +147,7 @@ def _read_chat(body: bytes) -> Request:
         needs=_needs_of_chat(chat),
         max_tokens=chat.max_completion_tokens or chat.max_tokens or 0,
         fields=fields,
+        body=body,
     )
 
 
@@ -159,6 +165,7 @@ def _read_completion(body: bytes) -> Request:
         needs=tuple(needs),
         max_tokens=completion.max_tokens or 0,
         fields=_fields.decode(body),
+        body=body,
     )
 
 
@@ -173,6 +180,7 @@ def _read_embedding(body: bytes) -> Request:
         needs=(Need("embeddings", "model"),),
         max_tokens=0,
         fields=_fields.decode(body),
+        body=body,
     )
 
 
@@ -188,39 +196,57 @@ def _wants_usage(options: _StreamOptions | None) -> bool:
 
 
 def _conversation_of(chat: _ChatBody, fields: dict[str, msgspec.Raw]) -> Conversation:
-    raws = [fields.get(name, NULL) for name in _FIELDS_OF_PROMPT]
-    raws += [raw for message in chat.messages for raw in (message.tool_calls, message.function_call)]
-    return Conversation(
-        turns=tuple(Turn(message.role, _text_of(message)) for message in chat.messages),
-        tool_count=len(chat.tools or ()) + len(chat.functions or ()),
-        attachment_count=sum(part.type not in TEXT_PARTS for message in chat.messages for part in _parts_of(message)),
-        json_bytes=sum(len(bytes(raw)) for raw in raws if bytes(raw) != b"null"),
-    )
+    # A loop, as two generators a message took 2 µs of a short chat.
+    turns, attachment_count, json_bytes = [], 0, 0
+    for message in chat.messages:
+        content = message.content
+        if isinstance(content, str):
+            turns.append(Turn(message.role, content))
+        else:
+            turns.append(Turn(message.role, _text_of(content or ())))
+            attachment_count += sum(part.type not in TEXT_PARTS for part in content or ())
+        if message.tool_calls is not NULL or message.function_call is not NULL:
+            json_bytes += _count_json(message.tool_calls) + _count_json(message.function_call)
+    for name in _FIELDS_OF_PROMPT:
+        if name in fields:
+            json_bytes += _count_json(fields[name])
+    tool_count = len(chat.tools or ()) + len(chat.functions or ())
+    return Conversation(tuple(turns), tool_count, attachment_count, json_bytes=json_bytes)
 
 
-def _text_of(message: _Message) -> str:
-    if isinstance(message.content, str):
-        return message.content
-    return "\n".join(text for part in _parts_of(message) if (text := part.text or part.refusal))
+def _count_json(raw: msgspec.Raw) -> int:
+    written = bytes(raw)
+    return 0 if written == b"null" else len(written)
 
 
-def _parts_of(message: _Message) -> list[_Part]:
-    return message.content if isinstance(message.content, list) else []
+def _text_of(parts: Iterable[_Part]) -> str:
+    return "\n".join(text for part in parts if (text := part.text or part.refusal))
 
 
 def _needs_of_chat(chat: _ChatBody) -> tuple[Need, ...]:
-    asked = {
-        Need("tools", "tools"): bool(chat.tools),
-        Need("tools", "functions"): bool(chat.functions),
-        Need("json_schema", "response_format"): chat.response_format is not None
-        and chat.response_format.type == "json_schema",
-        Need("n", "n"): (chat.n or 1) > 1,
-        Need("logprobs", "logprobs"): bool(chat.logprobs),
-        Need("audio", "modalities"): "audio" in (chat.modalities or ()),
-    }
-    in_parts = {_NEED_OF_PART.get(part.type) for message in chat.messages for part in _parts_of(message)}
-    of_parts = tuple(Need(capability, "messages") for capability in ("vision", "audio") if capability in in_parts)
-    return tuple(need for need, is_asked in asked.items() if is_asked) + of_parts
+    needs = []
+    if chat.tools:
+        needs.append(Need("tools", "tools"))
+    if chat.functions:
+        needs.append(Need("tools", "functions"))
+    if chat.response_format is not None and chat.response_format.type == "json_schema":
+        needs.append(Need("json_schema", "response_format"))
+    if chat.n is not None and chat.n > 1:
+        needs.append(Need("n", "n"))
+    if chat.logprobs:
+        needs.append(Need("logprobs", "logprobs"))
+    if chat.modalities is not None and "audio" in chat.modalities:
+        needs.append(Need("audio", "modalities"))
+    for message in chat.messages:
+        if isinstance(message.content, list):
+            return (*needs, *_needs_of_parts(chat))
+    return tuple(needs)
+
+
+def _needs_of_parts(chat: _ChatBody) -> Iterator[Need]:
+    contents = [message.content for message in chat.messages if isinstance(message.content, list)]
+    asked = {_NEED_OF_PART.get(part.type) for content in contents for part in content}
+    return (Need(capability, "messages") for capability in ("vision", "audio") if capability in asked)
 
 
 def _as_user_turns(prompts: str | list[msgspec.Raw] | None) -> Conversation:
