@@ -24,6 +24,7 @@ from gateway.cache.sessions import Sessions
 from gateway.core.client import Client
 from gateway.core.clock import Stage
 from gateway.core.context import Bill, CacheOutcome, Charge, Decision, Phase, Reason, RequestContext
+from gateway.core.deadlines import Wheel
 from gateway.core.errors import PosternError, UpstreamTimeoutError, internal_error
 from gateway.core.judgement import Judgement
 from gateway.core.personal import PersonalKind
@@ -94,6 +95,7 @@ class Parts:
     count_fail_open: Callable[[str], None]
     feedback: Feedback | None = None
     bars: Bars = field(default_factory=Bars)
+    wheel: Wheel = field(default_factory=Wheel)
 
 
 class Pipeline:
@@ -256,7 +258,7 @@ class Pipeline:
         relay_reply = self._relay_stream if reply.is_streaming else self._relay_whole
         try:
             # A client that reads too slowly, or not at all, must not hold an upstream longer than its total time-out.
-            async with asyncio.timeout(self.parts.models[reply.model].timeouts.total_s):
+            with self.parts.wheel.within(self.parts.models[reply.model].timeouts.total_s):
                 await relay_reply(ctx, reply, client)
         except TimeoutError as exc:
             raise UpstreamTimeoutError("The answer took longer than its total time-out.") from exc

@@ -8,7 +8,7 @@ import msgspec
 from gateway.core.context import Ladder, RequestContext
 from gateway.core.judgement import Judgement
 from gateway.core.reply import Reply, nothing_to_close, once
-from gateway.schema.response import decode_answer
+from gateway.schema.response import Answer, decode_answer, decode_answers
 from gateway.schema.sse import DONE, data_of, events_in
 from gateway.settings.service import ExactCacheSettings
 from gateway.stores.store import Store, StoreUnavailableError
@@ -111,16 +111,23 @@ def _is_whole_stream(body: bytes) -> bool:
     if not body.endswith(DONE):
         return False
     reasons: dict[bytes, str | None] = {}
-    for event in events_in(body):
-        if b'"choices"' not in event and b'"error"' not in event:
-            continue
-        answer = decode_answer(data_of(event))
+    for answer in _answers_in(body):
         if answer.is_error:
             return False
         for choice in answer.choices or ():
             place = bytes(choice.index)
             reasons[place] = choice.finish_reason or reasons.get(place)
     return bool(reasons) and all(reason in WHOLE for reason in reasons.values())
+
+
+def _answers_in(body: bytes) -> list[Answer]:
+    """Return a stream's chunks: by one decoding where each event is one line of data, as nearly always."""
+    lines = body.removeprefix(b"data: ").removesuffix(DONE).rstrip()
+    try:
+        return decode_answers(b"[%b]" % lines.replace(b"\n\ndata: ", b","))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        said = (event for event in events_in(body) if b'"choices"' in event or b'"error"' in event)
+        return [decode_answer(data_of(event)) for event in said]
 
 
 def replay(entry: Entry) -> Reply:

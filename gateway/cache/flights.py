@@ -1,18 +1,18 @@
 """Identical requests in flight share one upstream call.
 
-A flight belongs to nobody who rides on it: its own task makes the call and keeps every block, riders read at their
-own pace, one who leaves disturbs no other, and when the last one has left the call is cancelled.
+A flight belongs to nobody who rides on it. A task of its own makes the call. Once a stream has begun, whoever is the
+first to need its next block pulls it from the upstream for all, and the others wait for that pull: with one rider, as
+nearly always, a block takes no task, no queue and no event. One who leaves disturbs no other, and when the last one has
+left the call is cancelled.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, Final, Self
 
 from gateway.core.reply import Reply
 
-MAX_LEAD_BYTES = 262_144
-"""How far an upstream may run ahead of the fastest reader before it is paused."""
-
-MAX_KEPT_BYTES = 1_048_576
+MAX_KEPT_BYTES: Final = 1_048_576
 """How long an answer may grow before what every rider has read is forgotten, and nobody can come aboard any more."""
 
 Start = Callable[[], Awaitable[Reply]]
@@ -24,7 +24,7 @@ class Flights:
     """The flights under way, by key."""
 
     def __init__(self, max_kept_bytes: int = MAX_KEPT_BYTES) -> None:
-        self._max_kept_bytes = max_kept_bytes
+        self.max_kept_bytes = max_kept_bytes
         self._flights: dict[str, _Flight] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -34,22 +34,23 @@ class Flights:
         `alone` starts a call of its own, which nobody joins. Raises what `start` raises, to every rider.
         """
         flight = None if alone else self._flights.get(key)
-        is_shared = flight is not None and flight.is_open
-        if flight is None or not flight.is_open:
-            flight = self._launch(key, start, finish, alone=alone)
-        return await flight.board(is_launcher=not is_shared), is_shared
-
-    def _launch(self, key: str, start: Start, finish: Finish, *, alone: bool) -> "_Flight":
-        flight = _Flight(self._max_kept_bytes)
+        if flight is not None and flight.is_open:
+            return await flight.board(is_launcher=False), True
+        flight = _Flight(self, key, finish)
         if not alone:
             self._flights[key] = flight
-        flight.task = asyncio.create_task(flight.fly(start, finish))
-        self._tasks.add(flight.task)
-        flight.task.add_done_callback(lambda task: self._land(key, flight, task))
-        return flight
+        flight.task = self.spawn(flight.fly(start))
+        return await flight.board(is_launcher=True), False
 
-    def _land(self, key: str, flight: "_Flight", task: "asyncio.Task[None]") -> None:
-        self._tasks.discard(task)
+    def spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """Have work done by a task that `close` waits for."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def remove(self, key: str, flight: "_Flight") -> None:
+        """Take a flight off the table, if it is still the one that stands there."""
         if self._flights.get(key) is flight:
             del self._flights[key]
 
@@ -63,133 +64,229 @@ class Flights:
 class _Flight:
     """One upstream call and its riders."""
 
-    def __init__(self, max_kept_bytes: int) -> None:
+    def __init__(self, flights: Flights, key: str, finish: Finish) -> None:
         self.task: asyncio.Task[None] | None = None
         self.is_open = True
-        self._max_kept_bytes = max_kept_bytes
-        self._places: dict[object, int] = {}
-        self._forgotten = 0
-        self._opened: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self.is_over = False
+        self._flights = flights
+        self._key = key
+        self._finish = finish
+        self._reply: Reply | None = None
+        self._source: AsyncIterator[bytes] | None = None
+        self._failure: BaseException | None = None
+        self._is_pulled = False
         self._blocks: list[bytes] = []
-        self._received_bytes = 0
-        self._furthest_bytes = 0
-        self._is_over = False
-        self._failure: Exception | None = None
+        self._kept_bytes = 0
+        self._forgotten = 0
+        self._riders: set[_Rider] = set()
+        self._waiting: list[asyncio.Future[None]] = []
         self._is_billed = False
         self._has_launcher_left = False
-        self._news = asyncio.Event()
-        self._room = asyncio.Event()
 
-    async def fly(self, start: Start, finish: Finish) -> None:
-        """Make the call, keep its blocks, tell the riders, hand a whole answer to `finish`."""
+    async def fly(self, start: Start) -> None:
+        """Make the call; read an answer that comes whole, and hand it to `finish`."""
         try:
-            reply = await start()
-        except asyncio.CancelledError:
-            self._opened.cancel()
+            self._reply = reply = await start()
+        except BaseException as exc:
+            self._end(exc)
+            self._flights.remove(self._key, self)
+            if isinstance(exc, Exception):
+                return  # the riders raise it
             raise
-        except Exception as exc:  # noqa: BLE001 - a supervisor: whatever it is, the riders raise it
-            self._opened.set_exception(exc)
-            self._opened.exception()  # marked as seen: the riders may all have left
+        self._wake()
+        if reply.is_streaming:
+            self._source = pullable(reply.blocks)
             return
-        self._opened.set_result(reply)
-        try:
-            await self._collect(reply)
-        finally:
-            self._is_over = True
-            self._tell()
-            await reply.close()
-        if self._failure is None and not self._forgotten:
-            await finish(reply, b"".join(self._blocks))
-
-    async def _collect(self, reply: Reply) -> None:
         try:
             async for block in reply.blocks:
                 self._blocks.append(block)
-                self._received_bytes += len(block)
-                if self._received_bytes > self._max_kept_bytes:
-                    self._forget()
-                self._tell()
-                await self._wait_for_room()
-        except Exception as exc:  # noqa: BLE001 - a supervisor: whatever it is, the riders raise it
-            self._failure = exc
+            self._end()
+        except BaseException as exc:
+            self._end(exc)
+            if not isinstance(exc, Exception):
+                raise
+        finally:
+            await self._land()
+
+    async def next_block(self, rider: "_Rider") -> bytes:
+        """Return a rider's next block; pull it from the upstream unless somebody does so already.
+
+        Who is cancelled in a pull leaves it to another. Raises StopAsyncIteration at the end.
+        """
+        while (place := rider.place - self._forgotten) >= len(self._blocks):
+            if self.is_over:
+                raise self._failure or StopAsyncIteration
+            if self._source is None or self._is_pulled:
+                await self._news()
+                continue
+            self._is_pulled = True
+            try:
+                self._keep(await anext(self._source))
+            except StopAsyncIteration:
+                self._end_stream()
+            except Exception as exc:  # noqa: BLE001 - a supervisor: whatever it is, every rider raises it
+                self._end_stream(exc)
+            finally:
+                self._is_pulled = False
+                self._wake()
+        rider.place += 1
+        return self._blocks[place]
+
+    def _keep(self, block: bytes) -> None:
+        self._blocks.append(block)
+        self._kept_bytes += len(block)
+        if self._kept_bytes > self._flights.max_kept_bytes:
+            self._forget()
 
     def _forget(self) -> None:
         """Let go of the blocks that every rider has read; from then on the answer can be neither joined nor stored."""
         self.is_open = False
-        read_by_all = min(self._places.values(), default=self._forgotten)
+        read_by_all = min((rider.place for rider in self._riders), default=self._forgotten)
         del self._blocks[: read_by_all - self._forgotten]
         self._forgotten = read_by_all
 
-    def _tell(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()
+    async def _news(self) -> None:
+        news = asyncio.get_running_loop().create_future()
+        self._waiting.append(news)
+        await news
 
-    async def _wait_for_room(self) -> None:
-        while self._received_bytes - self._furthest_bytes > MAX_LEAD_BYTES:
-            self._room.clear()
-            await self._room.wait()
+    def _wake(self) -> None:
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            for news in waiting:
+                if not news.done():
+                    news.set_result(None)
+
+    def _end(self, failure: BaseException | None = None) -> None:
+        self.is_over = True
+        self._failure = failure
+        self._wake()
+
+    def _end_stream(self, failure: Exception | None = None) -> None:
+        self._end(failure)
+        self._flights.spawn(self._land())
+
+    async def _land(self) -> None:
+        """Close the call, and hand an answer that came to its end to `finish`. Until then it can be joined."""
+        reply = self._reply
+        try:
+            if isinstance(self._source, _Shielded):
+                await self._source.stop()
+            if reply is not None:
+                await reply.close()
+                if self._failure is None and not self._forgotten:
+                    await self._finish(reply, b"".join(self._blocks))
+        finally:
+            self._flights.remove(self._key, self)
 
     async def board(self, *, is_launcher: bool) -> Reply:
         """Return this rider's own reply once the call has begun to answer."""
-        rider = object()
-        self._places[rider] = 0
+        rider = _Rider(self, is_launcher=is_launcher)
+        self._riders.add(rider)
         try:
-            reply = await asyncio.shield(self._opened)
+            reply = await self._opened()
         except BaseException:
             # Who leaves before the answer began never comes to claim the bill: it falls to another rider.
             self._has_launcher_left = self._has_launcher_left or is_launcher
-            await self._leave(rider)
+            await self.leave(rider)
             raise
         return Reply(
             model=reply.model,
             is_streaming=reply.is_streaming,
-            blocks=self._read(rider),
-            close=self._leave_once(rider),
+            blocks=rider,
+            close=rider.leave,
             attempts=reply.attempts,
             is_fallback=reply.is_fallback,
             verdict=reply.verdict,
-            claim_bill=lambda: self._claim_bill(is_launcher=is_launcher),
+            claim_bill=rider.claim_bill,
         )
 
-    async def _read(self, rider: object) -> AsyncIterator[bytes]:
-        seen_bytes = 0
-        while True:
-            while (place := self._places[rider] - self._forgotten) < len(self._blocks):
-                block = self._blocks[place]
-                self._places[rider] += 1
-                seen_bytes += len(block)
-                self._furthest_bytes = max(self._furthest_bytes, seen_bytes)
-                self._room.set()
-                yield block
-            if self._is_over:
-                break
-            await self._news.wait()
-        if self._failure is not None:
-            raise self._failure
+    async def _opened(self) -> Reply:
+        while self._reply is None:
+            if self._failure is not None:
+                raise self._failure
+            await self._news()
+        return self._reply
 
-    def _leave_once(self, rider: object) -> Callable[[], Awaitable[None]]:
-        has_left = False
-
-        async def leave() -> None:
-            nonlocal has_left
-            if not has_left:
-                has_left = True
-                await self._leave(rider)
-
-        return leave
-
-    async def _leave(self, rider: object) -> None:
-        self._places.pop(rider, None)
-        if not self._places and not self._is_over and self.task is not None:
-            self.is_open = False
+    async def leave(self, rider: "_Rider") -> None:
+        """Let a rider go; with the last one goes the call."""
+        self._riders.discard(rider)
+        if self._riders or self.is_over or self.task is None:
+            return
+        self.is_open = False
+        self._flights.remove(self._key, self)
+        if self.task.done():
+            self._end(asyncio.CancelledError())
+            self.task = self._flights.spawn(self._land())
+        else:
             self.task.cancel()
-            await asyncio.wait({self.task})
+        await asyncio.wait({self.task})
 
-    def _claim_bill(self, *, is_launcher: bool) -> bool:
+    def claim_bill(self, *, is_launcher: bool) -> bool:
         """Let one rider pay: who launched the flight, or, if that one left early, the first to come to the end."""
-        is_last_chance = self._is_over or len(self._places) == 1
+        is_last_chance = self.is_over or len(self._riders) == 1
         if is_launcher and not is_last_chance:
             self._has_launcher_left = True
         may_pay = is_last_chance and (is_launcher or self._has_launcher_left) and not self._is_billed
         self._is_billed = self._is_billed or may_pay
         return may_pay
+
+
+class _Rider:
+    """One of those who read an answer, each at its own pace."""
+
+    __slots__ = ("_flight", "_is_launcher", "place")
+
+    def __init__(self, flight: _Flight, *, is_launcher: bool) -> None:
+        self._flight = flight
+        self._is_launcher = is_launcher
+        self.place = 0
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def __anext__(self) -> Awaitable[bytes]:
+        return self._flight.next_block(self)
+
+    async def leave(self) -> None:
+        """Read no more."""
+        await self._flight.leave(self)
+
+    def claim_bill(self) -> bool:
+        """Tell whether this rider pays."""
+        return self._flight.claim_bill(is_launcher=self._is_launcher)
+
+
+def pullable(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Return blocks of which a read may be cancelled and done again by somebody else."""
+    return _Shielded(blocks) if isinstance(blocks, AsyncGenerator) else blocks
+
+
+class _Shielded:
+    """Pulls from a generator, which a cancelled read would end, by tasks: who is cancelled leaves the task at work."""
+
+    __slots__ = ("_next", "_source")
+
+    def __init__(self, source: AsyncIterator[bytes]) -> None:
+        self._source = source
+        self._next: asyncio.Task[bytes | None] | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        self._next = self._next or asyncio.create_task(self._read())
+        block = await asyncio.shield(self._next)
+        self._next = None
+        if block is None:
+            raise StopAsyncIteration
+        return block
+
+    async def _read(self) -> bytes | None:
+        return await anext(self._source, None)
+
+    async def stop(self) -> None:
+        """Cancel the read under way."""
+        if self._next is not None:
+            self._next.cancel()
+            await asyncio.gather(self._next, return_exceptions=True)

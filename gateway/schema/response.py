@@ -56,6 +56,7 @@ class _ErrorBody(msgspec.Struct):
 
 
 _answer = msgspec.json.Decoder(Answer)
+_answers = msgspec.json.Decoder(list[Answer])
 _usage: msgspec.json.Decoder[WireUsage | None] = msgspec.json.Decoder(WireUsage | None)
 _error = msgspec.json.Decoder(_ErrorBody)
 _flat_error = msgspec.json.Decoder(WireError)
@@ -64,6 +65,11 @@ _flat_error = msgspec.json.Decoder(WireError)
 def decode_answer(payload: bytes) -> Answer:
     """Decode a body or a chunk's payload. Raises msgspec.DecodeError, UnicodeDecodeError or RecursionError."""
     return _answer.decode(payload)
+
+
+def decode_answers(payloads: bytes) -> list[Answer]:
+    """Decode a JSON array of them. Raises as `decode_answer`."""
+    return _answers.decode(payloads)
 
 
 def decode_usage(raw: msgspec.Raw) -> WireUsage | None:

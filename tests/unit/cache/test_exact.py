@@ -106,6 +106,24 @@ def test_a_stream_is_whole_when_each_choice_finished_and_done_was_said(stream, i
     assert is_whole(stream, is_streaming=True) is is_kept
 
 
+@pytest.mark.parametrize(
+    ("usual", "unusual"),
+    [
+        (b"\n\n", b"\r\n\r\n"),
+        (b"data: {", b"data:{"),
+        (b"\n\ndata: {", b"\n\n: still there\n\ndata: {"),
+        (b',"choices"', b'\ndata: ,"choices"'),
+        (b"\n\ndata: {", b"\n\n\ndata: {"),
+        (b"data: {", b"id: 1\ndata: {"),
+    ],
+)
+@pytest.mark.parametrize(("reason", "is_kept"), [("stop", True), ("length", False), (None, False)])
+def test_a_stream_is_read_however_its_events_are_written(usual, unusual, reason, is_kept):
+    stream = chunk("a") + chunk(finish_reason=reason)
+    assert usual in stream
+    assert is_whole(stream.replace(usual, unusual) + DONE, is_streaming=True) is is_kept
+
+
 async def test_what_was_kept_is_found_with_its_model_and_score():
     house = House()
     await house.keep()
