@@ -5,6 +5,7 @@ import importlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from gateway.accounting.feedback import AnswerMemory
 from gateway.api.admin import make_admin_app
@@ -31,6 +32,7 @@ from gateway.classify.onnx import OnnxClassifier
 from gateway.classify.personal_scan import PersonalScan, holds_personal
 from gateway.classify.rack import Rack, Slot
 from gateway.classify.shadow import Shadows
+from gateway.core.deadlines import Wheel
 from gateway.core.errors import internal_error
 from gateway.limits.in_flight import InFlight
 from gateway.pipeline import Parts, Pipeline
@@ -41,8 +43,11 @@ from gateway.routing.routes import build_routes
 from gateway.settings.feedback import LearningLogSettings
 from gateway.settings.models import BackendKind, ModelSettings
 from gateway.settings.root import Settings
+from gateway.settings.service import RedisSettings
 from gateway.stores.memory import DEFAULT_MAX_BYTES
+from gateway.stores.pipe_store import PipeStore
 from gateway.stores.shelf import Shelf
+from gateway.stores.store import Observe, Store
 from gateway.telemetry.learning_log import LearningLog
 from gateway.telemetry.logs import log_failure
 from gateway.telemetry.metrics import METRICS_FOLDER, Metrics, merged_registry, render
@@ -112,6 +117,29 @@ def no_backends(name: str, settings: ModelSettings) -> list[Backend]:  # noqa: A
     return []
 
 
+Connect = Callable[[RedisSettings, Observe, Wheel], Store]
+
+
+def connect_late(module: str, function: str) -> Connect:
+    """Return a link to Redis whose module is imported when a configuration asks for it: redis-py takes 8 MB."""
+
+    def connect(settings: RedisSettings, observe: Observe, wheel: Wheel) -> Store:
+        found: Connect = getattr(importlib.import_module(module), function)
+        return found(settings, observe, wheel)
+
+    return connect
+
+
+LINKS: Mapping[str, Connect] = {
+    "redis": PipeStore,
+    "rediss": PipeStore,
+    "unix": PipeStore,
+    "redis+sentinel": connect_late("gateway.stores.sentinel", "sentinel_store"),
+    "redis+cluster": connect_late("gateway.stores.redis_store", "RedisStore"),
+}
+"""By the scheme of `redis.url`."""
+
+
 MAX_SESSIONS = 20_000
 MAX_SESSION_BYTES = 33_554_432
 """Conversations remembered in one process: some 300 bytes each, and each for five minutes unless told otherwise."""
@@ -129,7 +157,8 @@ class Factory:
         self._shadows = Shadows()
         self.rack = Rack(OnnxClassifier.load, lambda router: router_folder(router, routers), self._watch)
         self._learned: Learned = {}
-        self._shelf = Shelf(self._observe_redis)
+        self._wheel = Wheel()
+        self._shelf = Shelf(self._connect)
         self._shares = Shares(lambda: self._count_fail_open("strong_share"))
         self._bars = Bars()
         self._learning_logs: dict[LearningLogSettings, LearningLog] = {}
@@ -278,6 +307,9 @@ class Factory:
 
     def _count_attempt(self, model: str, outcome: str) -> None:
         self.metrics.child(self.metrics.attempts, model, outcome).inc()
+
+    def _connect(self, settings: RedisSettings) -> Store:
+        return LINKS[urlsplit(settings.url.reveal()).scheme](settings, self._observe_redis, self._wheel)
 
     def _observe_redis(self, operation: str, seconds: float) -> None:
         self.metrics.child(self.metrics.redis, operation).observe(seconds)

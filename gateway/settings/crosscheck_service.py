@@ -6,7 +6,9 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 from gateway.settings.faults import Fault, under
 from gateway.settings.service import ClientKeySettings, KeysSettings, RedisSettings, ServerSettings
 
-REDIS_SCHEMES = ("redis", "rediss", "redis+sentinel", "redis+cluster")
+REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
+REDIS_OPTIONS = {"db", "username", "password", "client_name", "protocol"}
+"""What the url of one server may ask for after its `?`; rediss:// also what begins with ssl_."""
 _EVERY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
 
 
@@ -33,6 +35,8 @@ def check_redis(redis: RedisSettings | None) -> Iterator[Fault]:
     if parts.scheme not in REDIS_SCHEMES:
         schemes = ", ".join(f"{scheme}://" for scheme in REDIS_SCHEMES)
         yield Fault("redis.url", "has a scheme that is not Redis's", f"start it with one of: {schemes}")
+    elif parts.scheme == "unix":
+        yield from _check_socket(parts)
     elif not parts.netloc.rpartition("@")[2]:
         yield Fault("redis.url", "has no host", f"write {parts.scheme}://HOST:PORT/DB")
     elif not all(map(_has_port, parts.netloc.rpartition("@")[2].split(","))):
@@ -41,7 +45,14 @@ def check_redis(redis: RedisSettings | None) -> Iterator[Fault]:
     elif not _is_database(parts):
         yield Fault("redis.url", "has a database that is not a number", f"write {parts.scheme}://HOST:PORT/0")
     elif not _has_known_options(parts):
-        yield Fault("redis.url", "has options that it may not have", "only rediss:// takes any: ssl_ca_certs and such")
+        yield Fault("redis.url", "has options that it may not have", "rediss:// takes ssl_ca_certs and such")
+
+
+def _check_socket(parts: SplitResult) -> Iterator[Fault]:
+    if parts.netloc or not parts.path.strip("/"):
+        yield Fault("redis.url", "names no socket", "write unix:///PATH/OF/redis.sock?db=0")
+    elif not _has_known_options(parts):
+        yield Fault("redis.url", "has options that it may not have", "unix:// takes db, username and password")
 
 
 def _has_port(place: str) -> bool:
@@ -53,7 +64,10 @@ def _has_port(place: str) -> bool:
 
 def _has_known_options(parts: SplitResult) -> bool:
     names = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
-    return not names or (parts.scheme == "rediss" and all(name.startswith("ssl_") for name in names))
+    if parts.scheme in ("redis+sentinel", "redis+cluster"):
+        return not names
+    is_tls = parts.scheme == "rediss"
+    return all(name in REDIS_OPTIONS or (is_tls and name.startswith("ssl_")) for name in names)
 
 
 def _is_database(parts: SplitResult) -> bool:

@@ -1,20 +1,22 @@
 """The stores of one process: in Redis where there is one, else each use its own in memory. They outlive reloads."""
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 from gateway.settings.service import RedisSettings
 from gateway.stores.memory import MemoryStore
-from gateway.stores.redis_store import Observe, RedisStore
 from gateway.stores.store import Store
 
 REDIS = "redis"
+
+MakeLink = Callable[[RedisSettings], Store]
+"""Make the link to a Redis. Raises SettingsError."""
 
 
 class Shelf:
     """Hand out stores, the same one as before a reload where nothing about it has changed."""
 
-    def __init__(self, observe_redis: Observe) -> None:
-        self._observe_redis = observe_redis
+    def __init__(self, make_link: MakeLink) -> None:
+        self._make_link = make_link
         self._stores: dict[str, tuple[Hashable, Store]] = {}
         self._replaced: list[Store] = []
 
@@ -22,7 +24,7 @@ class Shelf:
         """Return the store for a use: the link to Redis that all uses share, or its own, bounded, in memory."""
         if redis is not None:
             self._retire(use)
-            return self._keep(REDIS, redis) or self._put(REDIS, redis, RedisStore(redis, self._observe_redis))
+            return self._keep(REDIS, redis) or self._put(REDIS, redis, self._make_link(redis))
         self._retire(REDIS)
         bounds = (max_entries, max_bytes)
         return self._keep(use, bounds) or self._put(use, bounds, MemoryStore(max_entries, max_bytes=max_bytes))

@@ -1,13 +1,23 @@
 """The port that cache, limits and accounting speak to."""
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import NoReturn, Protocol
 
+from gateway.settings.faults import Fault, SettingsError
 from gateway.stores.tally import Change, Tally
 
 
 class StoreUnavailableError(Exception):
     """The store did not answer in time, or can't be reached. Callers fail open or closed as the contract says."""
+
+
+Observe = Callable[[str, float], None]
+"""Told each operation's name and its seconds."""
+
+
+def refuse_url() -> NoReturn:
+    """Raise SettingsError; a library's own error may quote the url, and with it the password."""
+    raise SettingsError([Fault("redis.url", "can't be read", "write redis://HOST:PORT/DB")]) from None
 
 
 class Store(Protocol):

@@ -1,4 +1,4 @@
-"""What every store promises; the Redis one is asked on a real server."""
+"""What every store promises; the Redis ones, the pipe and redis-py as its oracle, are asked on a real server."""
 
 import asyncio
 import os
@@ -11,6 +11,7 @@ import pytest
 from gateway.core.secret import Secret
 from gateway.settings.service import RedisSettings
 from gateway.stores.memory import MemoryStore
+from gateway.stores.pipe_store import PipeStore
 from gateway.stores.redis_store import RedisStore
 from gateway.stores.store import StoreUnavailableError
 from gateway.stores.tally import Change, Tally
@@ -48,11 +49,15 @@ async def redis_server(folder):
         await process.communicate()
 
 
-def redis_store(port):
-    return RedisStore(RedisSettings(url=Secret(f"redis://127.0.0.1:{port}/0")), lambda *_: None)
+LINKS = {"pipe": ("", PipeStore), "pipe over RESP3": ("?protocol=3", PipeStore), "redis-py": ("", RedisStore)}
 
 
-@pytest.fixture(params=["memory", "redis"])
+def redis_store(port, kind):
+    options, make = LINKS[kind]
+    return make(RedisSettings(url=Secret(f"redis://127.0.0.1:{port}/0{options}")), lambda *_: None)
+
+
+@pytest.fixture(params=["memory", *LINKS])
 async def store(request, tmp_path):
     if request.param == "memory":
         found = MemoryStore(1000)
@@ -61,7 +66,7 @@ async def store(request, tmp_path):
         return
     need_redis()
     async with redis_server(tmp_path) as (port, _):
-        found = redis_store(port)
+        found = redis_store(port, request.param)
         yield found
         await found.close()
 
@@ -130,10 +135,11 @@ async def test_closing_twice_harms_nobody(store):
     await store.close()
 
 
-async def test_a_redis_that_died_is_told_within_the_time_out_and_then_without_asking(tmp_path):
+@pytest.mark.parametrize("kind", LINKS)
+async def test_a_redis_that_died_is_told_within_the_time_out_and_then_without_asking(tmp_path, kind):
     need_redis()
     async with redis_server(tmp_path) as (port, process):
-        store = redis_store(port)
+        store = redis_store(port, kind)
         await store.set("key", b"1", 60)
         process.kill()
         await process.wait()

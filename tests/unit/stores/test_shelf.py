@@ -3,7 +3,7 @@
 from gateway.core.secret import Secret
 from gateway.settings.service import RedisSettings
 from gateway.stores.memory import MemoryStore
-from gateway.stores.redis_store import RedisStore
+from gateway.stores.pipe_store import PipeStore
 from gateway.stores.shelf import Shelf
 
 REDIS = RedisSettings(url=Secret("redis://127.0.0.1:1/0"))
@@ -12,7 +12,7 @@ BOUNDS = {"max_entries": 10, "max_bytes": 1000}
 
 
 def shelf() -> Shelf:
-    return Shelf(lambda operation, seconds: None)
+    return Shelf(lambda settings: PipeStore(settings, lambda operation, seconds: None))
 
 
 async def test_an_unchanged_store_stays_and_keeps_what_it_holds():
@@ -46,7 +46,7 @@ async def test_moving_to_redis_and_back_leaves_nothing_open():
     local = stores.take("cache", None, **BOUNDS)
     first, second = stores.take("cache", REDIS, **BOUNDS), stores.take("cache", OTHER, **BOUNDS)
     again = stores.take("cache", None, **BOUNDS)
-    assert [type(one) for one in (local, first, second, again)] == [MemoryStore, RedisStore, RedisStore, MemoryStore]
+    assert [type(one) for one in (local, first, second, again)] == [MemoryStore, PipeStore, PipeStore, MemoryStore]
     assert len({id(one) for one in (local, first, second, again)}) == 4
     assert stores._replaced == [local, first, second]
     await again.set("key", b"value", 60)
