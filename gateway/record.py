@@ -13,7 +13,8 @@ from gateway.core.context import RequestContext
 from gateway.core.errors import internal_error
 from gateway.core.judgement import Judgement
 from gateway.routing.routes import RouteTable
-from gateway.telemetry.logs import log_failure, log_request
+from gateway.telemetry.access_log import log_request
+from gateway.telemetry.logs import log_failure
 from gateway.telemetry.router_watch import RouterMetrics, RouterWatch
 
 Record = Callable[[RequestContext], None]

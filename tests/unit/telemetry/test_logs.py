@@ -9,7 +9,8 @@ from gateway.core.context import Bill, CacheOutcome, Reason, Usage
 from gateway.core.errors import InvalidJsonError, UpstreamUnavailableError, internal_error
 from gateway.core.judgement import Judgement
 from gateway.core.secret import Secret
-from gateway.telemetry.logs import LOGGER, JsonFormatter, TerminalFormatter, log, log_failure, log_request, set_up_logs
+from gateway.telemetry.access_log import log_request
+from gateway.telemetry.logs import LOGGER, JsonFormatter, TerminalFormatter, log, log_failure, set_up_logs
 from tests.builders import context, decided_context, request
 
 CONTRACTED = {
@@ -157,3 +158,11 @@ def test_logs_are_json_unless_standard_error_is_a_terminal(is_json, kind, capsys
     log("once")
     logging.getLogger("uvicorn.error").info("chatter")
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.usefixtures("untouched_loggers")
+async def test_a_row_that_waits_is_written_when_logs_are_set_up_anew(capsys):
+    set_up_logs(is_json=True)
+    log_request(context())
+    set_up_logs(is_json=True)
+    assert '"event":"request"' in capsys.readouterr().err

@@ -1,0 +1,115 @@
+"""The access log: one line a finished request. Every value is a fact about it; nothing was said by client or model."""
+
+import logging
+from typing import Any
+
+import msgspec
+
+from gateway.core.clock import Stage
+from gateway.core.context import RequestContext
+from gateway.telemetry.log_writer import LogWriter
+from gateway.telemetry.logs import LOGGER, TerminalFormatter, log, log_failure
+
+_CLASSIFY = Stage.CLASSIFY
+
+
+class _Row(msgspec.Struct, frozen=True, gc=False):
+    """A request's line, in the order of its fields. A struct, as it is made and encoded in a third of a dict's time."""
+
+    time: str
+    level: str
+    event: str
+    request_id: str
+    operation: str
+    caller: str | None
+    route: str | None
+    model: str | None
+    tier: str | None
+    reason: str | None
+    score: float | None
+    threshold: float | None
+    confidence: float | None
+    given_up: str | None
+    cache: str
+    attempts: int
+    is_streaming: bool
+    status: str
+    phase: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    is_estimated: bool | None
+    cost_usd: float | None
+    baseline_usd: float | None
+    ttft_ms: float | None
+    duration_ms: float | None
+    overhead_ms: float | None
+    classify_ms: float | None
+
+
+_encoder = msgspec.json.Encoder()
+_FACTS = _Row.__struct_fields__[3:]
+
+
+def log_request(ctx: RequestContext) -> None:
+    """Log one finished request."""
+    if ctx.failure is not None:
+        log_failure(ctx.failure, request_id=ctx.request_id)
+    if not LOGGER.isEnabledFor(logging.INFO):
+        return
+    for handler in LOGGER.handlers:
+        if isinstance(handler, LogWriter):
+            handler.put(_line(_row(ctx, handler.stamp()), handler.formatter))
+            return
+    log("request", **_facts(_row(ctx, "")))
+
+
+def _line(row: _Row, formatter: logging.Formatter | None) -> bytes:
+    if isinstance(formatter, TerminalFormatter):
+        fields = " ".join(f"{name}={value}" for name, value in _facts(row).items())
+        return f"{row.time[11:19]} {row.level:7} {row.event} {fields}\n".encode()
+    return _encoder.encode(row) + b"\n"
+
+
+def _facts(row: _Row) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in _FACTS}
+
+
+def _row(ctx: RequestContext, stamp: str) -> _Row:
+    usage, bill, decision, judgement = ctx.usage, ctx.bill, ctx.decision, ctx.judgement
+    confidence = None if ctx.verdict is None else ctx.verdict.confidence
+    stopwatch = ctx.stopwatch
+    return _Row(  # by place: 28 names would cost as much again
+        stamp,
+        "info",
+        "request",
+        ctx.request_id,
+        ctx.operation,
+        None if ctx.caller is None else ctx.caller.name,
+        None if ctx.ladder is None else ctx.ladder.name,
+        ctx.model,
+        ctx.tier,
+        ctx.reason,
+        None if judgement is None else round(judgement.score, 4),
+        None if decision is None else decision.threshold,
+        None if confidence is None else round(confidence, 4),
+        None if ctx.charge is None else ctx.charge.model,
+        ctx.cache_outcome,
+        ctx.attempts,
+        ctx.request is not None and ctx.request.is_streaming,
+        ctx.outcome,
+        ctx.phase,
+        None if usage is None else usage.prompt_tokens,
+        None if usage is None else usage.completion_tokens,
+        None if usage is None else usage.is_estimated,
+        None if bill is None else bill.cost_usd,
+        None if bill is None else bill.baseline_usd,
+        _ms(ctx.first_token_s),
+        _ms(stopwatch.elapsed_s()),
+        _ms(ctx.overhead_s),
+        _ms(stopwatch.durations_s.get(_CLASSIFY)),
+    )
+
+
+def _ms(seconds: float | None) -> float | None:
+    """Return milliseconds, to the nearest microsecond: in a third of the time that `round` takes."""
+    return None if seconds is None else int(seconds * 1e6 + 0.5) / 1e3
