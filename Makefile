@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header --quiet
 
-.PHONY: help demo demo-edge run test check format bench bench-triton lock components triton onnx encoder clean
+.PHONY: help demo demo-edge run test check format bench bench-check bench-baseline bench-peers bench-triton lock components triton onnx encoder clean
 
 help:  ## show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -59,8 +59,18 @@ format: $(VENV)/.dev  ## format, and mend what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.dev  ## CPU a request against a bare nginx, in turns
-	@$(BIN)/python loadtests/bench.py
+bench: $(VENV)/.dev  ## load tests against a bare nginx and other gateways, as ratios (QUICK=1: no peers, two minutes)
+	@$(if $(QUICK),,$(BIN)/python -m loadtests.peers)
+	@$(BIN)/python -m loadtests.bench $(if $(QUICK),--quick,--save loadtests/results)
+
+bench-check: $(VENV)/.dev  ## fail when a ratio is over 15 % worse than loadtests/baseline.json
+	@$(BIN)/python -m loadtests.bench --check
+
+bench-baseline: $(VENV)/.dev  ## write loadtests/baseline.json anew
+	@$(BIN)/python -m loadtests.bench --baseline
+
+bench-peers: $(VENV)/.dev  ## install the gateways that `make bench` compares with, into .bench/
+	@$(BIN)/python -m loadtests.peers
 
 bench-triton: $(VENV)/.dev triton  ## what Postern adds to bare Triton, gRPC and HTTP, paired
 	@$(BIN)/python -m loadtests.triton
@@ -79,4 +89,4 @@ lock: $(VENV)/.dev  ## write the locks anew from pyproject.toml
 	$(COMPILE) --group dev --extra train --extra onnx -c locks/train.txt -c locks/onnx.txt -o locks/dev.txt
 
 clean:  ## remove what was made
-	rm -rf $(VENV) .triton .mypy_cache .ruff_cache .pytest_cache tests/api/js/node_modules
+	rm -rf $(VENV) .triton .bench .mypy_cache .ruff_cache .pytest_cache tests/api/js/node_modules

@@ -1,197 +1,241 @@
-"""CPU a request: the gateway against a bare nginx, in turns, in front of the same instant upstream.
+"""The load tests: Postern, a bare nginx and other gateways in front of the same upstream, in turns, as ratios.
 
-A closed loop of 32 connections sends 2 KB chat requests and gets 1.5 KB answers. What is printed is a ratio of CPU
-seconds per request, read from the operating system, never a wall-clock time. Run by `make bench`.
+What is counted is CPU time, read from the operating system: it is steadier than rates where a machine is shared. Each
+scenario's subjects take turns in an order drawn anew each round, and each turn is held against nginx's of the same
+round. The subject has one core to itself; the fake upstream and the load generator share the other.
 """
 
 import argparse
-import json
 import os
-import re
-import shutil
+import random
 import signal
-import socket
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from string import Template
-from typing import Any
+from types import FrameType
+
+from loadtests import baseline, machine, peers, processes, report
+from loadtests.results import Result, Results, save
+from loadtests.scenarios import CHECK, PEERS, QUICK, SCENARIOS, SLOW, Kind, Scenario, without_peers
+from loadtests.subjects import FEATURES, Launch, Subject, Upstreams, start_nginx, start_postern, start_upstreams
+from loadtests.turns import Turn, TurnError, Turns
 
 HERE = Path(__file__).parent
-CONNECTIONS = 32
-REQUEST_BYTES, ANSWER_BYTES = 2048, 1536
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+WARM_UP_S = 1.0
+SETTLE_S = 0.2
+
+EXAMPLES = """examples:
+  python -m loadtests.bench                                  everything, about 15 minutes
+  python -m loadtests.bench --only saturation,streams        two scenarios
+  python -m loadtests.bench --only saturation --subjects postern-walk,postern-whole --rounds 7
+  python -m loadtests.bench --quick                          no peers, two minutes
+  python -m loadtests.bench --check                          against loadtests/baseline.json
+  python -m loadtests.bench --baseline                       write that file anew
+  python -m loadtests.bench --list                           scenarios and subjects
+"""
 
 
 def main() -> int:
-    """Run the rounds and print the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, epilog="Example: python loadtests/bench.py --rounds 5")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each (default 5)")
-    parser.add_argument("--seconds", type=float, default=3.0, help="length of one turn (default 3)")
-    options = parser.parse_args()
-    missing = [name for name in ("nginx", "wrk") if shutil.which(name) is None]
+    """Run what is asked for; 0, or 1 where a ratio has worsened, or 2 where nothing could be measured."""
+    options = read_options()
+    if options.list:
+        tell_names()
+        return 0
+    missing = processes.missing()
     if missing:
-        print(f"missing: {' '.join(missing)}; install: apt-get install nginx-light wrk")
+        print(f"missing: {' '.join(missing)}; install: apt-get install {' '.join(missing)}")
         return 2
+    # However it ends, `finally` stops what was started.
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return run(options)
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
+    except TurnError as exc:
+        print(f"\n{exc}", file=sys.stderr)
+        return 2
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure, then tell, compare or keep."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        print("there is one core only: subject, upstream and load generator share it, so CPU counts but rates don't")
     with tempfile.TemporaryDirectory(prefix="postern-bench-") as folder:
-        bench = Bench(Path(folder), options.seconds)
-        try:
-            bench.run(options.rounds)
-        finally:
-            bench.stop()
+        stage = processes.Stage(Path(folder), cores[0], cores[-1])
+        with stage:
+            bench = Bench(stage, options)
+            for scenario in chosen(options):
+                bench.measure(scenario)
+            if options.check:
+                return baseline.check(bench.results, bench.measure_again)
+            results = bench.results
+    if options.baseline:
+        baseline.write(results)
+        return 0
+    print(report.markdown(results, machine.command_line()))
+    if options.save:
+        save(results, Path(options.save))
+        report.write(results, Path(options.save), machine.command_line())
     return 0
 
 
+def chosen(options: argparse.Namespace) -> list[Scenario]:
+    """Return the scenarios to run, as the options have changed them."""
+    names = QUICK if options.quick else CHECK if options.check or options.baseline else tuple(SCENARIOS)
+    names = tuple(options.only.split(",")) if options.only else names
+    found = []
+    for name in names:
+        if name not in SCENARIOS:
+            raise SystemExit(f"no scenario is called {name}; see --list")
+        one = SCENARIOS[name]
+        if options.quick or options.check or options.baseline:
+            one = without_peers(one)
+        if options.subjects:
+            wanted = options.subjects.split(",")
+            one = one._replace(subjects=("nginx", *(name for name in wanted if name != "nginx")))
+        rounds = options.rounds or (2 if options.quick else one.rounds)
+        found.append(one._replace(rounds=rounds, seconds=options.seconds or one.seconds))
+    return found
+
+
 class Bench:
-    """The processes under measurement and the turns."""
+    """The subjects that run, and the rounds."""
 
-    def __init__(self, folder: Path, seconds: float) -> None:
-        self._folder = folder
-        self._seconds = seconds
-        self._processes: list[subprocess.Popen[bytes]] = []
+    def __init__(self, stage: processes.Stage, options: argparse.Namespace) -> None:
+        self._stage = stage
+        self._upstreams: Upstreams = start_upstreams(stage)
+        self._turns = Turns(stage, self._upstreams)
+        self._subjects: dict[str, Subject] = {}
+        self._chance = random.Random(options.seed)
+        self.results = Results(machine.describe(), {})
 
-    def run(self, rounds: int) -> None:
-        """Measure every subject in turn, `rounds` times."""
-        upstream = free_port()
-        self._nginx("upstream", upstream, upstream, answer_location())
-        proxy_port = free_port()
-        proxy = self._nginx("proxy", proxy_port, upstream, PROXY_LOCATION)
-        subjects = {"nginx, a bare proxy": (proxy, proxy_port)}
-        for name, model, cache in (
-            ("postern, pinned model", "small", {}),
-            ("postern, classified", "auto", {}),
-            ("postern, classified, cache missed", "auto", {"exact": {}}),
-            ("postern, cache hit", "auto", {"exact": {}}),
-        ):
-            subjects[name] = self._postern(upstream, cache)
-            write_script(self._folder / f"{name}.lua", model, is_same=name.endswith("hit"))
-        write_script(self._folder / "nginx, a bare proxy.lua", "auto", is_same=True)
-        times: dict[str, list[float]] = {name: [] for name in subjects}
-        for _ in range(rounds):
-            for name, (process, port) in subjects.items():
-                times[name].append(self._turn(name, process.pid, port))
-        report(times)
+    def measure(self, scenario: Scenario) -> None:
+        """Run a scenario's rounds and keep what they measured."""
+        result = self.results.scenarios.setdefault(scenario.name, Result(scenario, [], {}))
+        started_s = time.monotonic()
+        names = [name for name in scenario.subjects if self._prepare(scenario, name, result)]
+        for number in range(scenario.rounds):
+            turns: dict[str, Turn] = {}
+            for place, name in enumerate(self._chance.sample(names, len(names))):
+                where = f"round {number + 1} of {scenario.rounds}, turn {place + 1} of {len(names)}"
+                show_progress(f"{scenario.name}: {where}: {name}")
+                turn = self._turn(scenario, name, result)
+                if turn is not None:
+                    turns[name] = turn
+            result.rounds.append(turns)
+        show_progress(f"{scenario.name}: done in {time.monotonic() - started_s:.0f} s", is_last=True)
 
-    def _turn(self, name: str, pid: int, port: int) -> float:
-        """Return CPU microseconds a request."""
-        script = self._folder / f"{name}.lua"
-        before_s = cpu_s(pid)
-        output = subprocess.run(
-            [
-                *("wrk", "-t", "1", "-c", str(CONNECTIONS), "-d", f"{self._seconds:.0f}s"),
-                *("-s", script, f"http://127.0.0.1:{port}/v1/chat/completions"),
-            ],
-            capture_output=True, text=True, check=True,
-        ).stdout  # fmt: skip
-        count = int(re.search(r"(\d+) requests in", output)[1])  # type: ignore[index]
-        if "Non-2xx" in output:
-            raise SystemExit(f"{name}: {output}")
-        return (cpu_s(pid) - before_s) / count * 1e6
+    def measure_again(self, name: str) -> None:
+        """Run a scenario's rounds once more, as more rounds of the same result."""
+        self.measure(self.results.scenarios[name].scenario)
 
-    def _nginx(self, name: str, port: int, upstream_port: int, content: str) -> subprocess.Popen[bytes]:
-        config = self._folder / f"{name}.conf"
-        text = Template((HERE / "nginx.conf.template").read_text())
-        config.write_text(
-            text.safe_substitute(
-                folder=self._folder, name=name, port=port, upstream_port=upstream_port, content=content
-            )
-        )
-        return self._start(["nginx", "-c", str(config)], port)
+    def _prepare(self, scenario: Scenario, name: str, result: Result) -> bool:
+        """Start a subject if it does not run yet, see that it answers as it should, warm it up."""
+        if scenario.kind is Kind.IDLE:
+            return True
+        subject = self._start(name, result)
+        if subject is None:
+            return False
+        try:
+            self._turns.check(scenario, subject)
+            if scenario.kind is Kind.CLOSED:
+                self._turns.run(scenario, subject, self._subjects["nginx"], WARM_UP_S * SLOW.get(name, 1))
+        except TurnError as exc:
+            if name not in PEERS:
+                raise
+            result.missing[name] = str(exc)
+            return False
+        return True
 
-    def _postern(self, upstream_port: int, cache: dict[str, Any]) -> tuple[subprocess.Popen[bytes], int]:
-        port = free_port()
-        model = {"backend": "openai", "urls": [f"http://127.0.0.1:{upstream_port}/v1"], "context_tokens": 100_000}
-        config = self._folder / f"postern-{port}.yaml"
-        settings = {
-            "models": {"small": model, "large": model},
-            "routes": {"auto": {"models": ["small", "large"]}},
-            "cache": cache,
-        }
-        config.write_text(json.dumps(settings))
-        arguments = [sys.executable, "-m", "gateway", "serve", "--config", str(config)]
-        return self._start([*arguments, "--port", str(port), "--admin-port", "0"], port), port
+    def _start(self, name: str, result: Result) -> Subject | None:
+        if name in self._subjects:
+            return self._subjects[name]
+        show_progress(f"starting {name}")
+        try:
+            self._subjects[name] = launcher(name)(self._stage, self._upstreams)
+        except (peers.MissingError, processes.StartError, FileNotFoundError) as exc:
+            if name not in PEERS and not isinstance(exc, FileNotFoundError):
+                raise SystemExit(str(exc)) from exc
+            result.missing[name] = str(exc)
+            return None
+        return self._subjects[name]
 
-    def _start(self, arguments: list[str], port: int) -> subprocess.Popen[bytes]:
-        log = (self._folder / f"{port}.log").open("wb")
-        process = subprocess.Popen(arguments, stdout=log, stderr=log, start_new_session=True)
-        self._processes.append(process)
-        for _ in range(200):
-            with socket.socket() as one:
-                if one.connect_ex(("127.0.0.1", port)) == 0:
-                    return process
-            time.sleep(0.05)
-        raise SystemExit(f"{arguments[0]} did not start: {(self._folder / f'{port}.log').read_text()}")
+    def _turn(self, scenario: Scenario, name: str, result: Result) -> Turn | None:
+        """Run one turn; a peer that fails one is told as missing from there on, Postern stops the run."""
+        if scenario.kind is Kind.IDLE:
+            self._stop(name)
+        subject = self._start(name, result)
+        if subject is None:
+            return None
+        time.sleep(SETTLE_S)
+        seconds = scenario.seconds * (SLOW.get(name, 1) if scenario.kind is Kind.CLOSED else 1)
+        try:
+            return self._turns.run(scenario, subject, self._subjects.get("nginx", subject), seconds)
+        except TurnError as exc:
+            if name not in PEERS:
+                raise TurnError(f"{exc}\n{self._stage.last_lines(subject.processes[0])}") from exc
+            result.missing[name] = str(exc)
+            return None
 
-    def stop(self) -> None:
-        """Stop everything."""
-        for process in self._processes:
-            os.killpg(process.pid, signal.SIGTERM)
-        for process in self._processes:
-            process.wait(10)
+    def _stop(self, name: str) -> None:
+        subject = self._subjects.pop(name, None)
+        if subject is not None:
+            self._stage.stop([*subject.processes, *subject.helpers])
 
 
-def cpu_s(pid: int) -> float:
-    """Return the CPU seconds of a process and its children that live."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return sum(_cpu_s(one) for one in (str(pid), *children))
+def launcher(name: str) -> Launch:
+    """Return what starts a subject."""
+    if name == "nginx":
+        return start_nginx
+    if name in peers.PEERS:
+        return peers.PEERS[name]
+    if name in FEATURES:
+        return lambda stage, upstreams: start_postern(name, stage, upstreams)
+    raise SystemExit(f"no subject is called {name}; see --list")
 
 
-def _cpu_s(pid: str) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+def show_progress(text: str, *, is_last: bool = False) -> None:
+    """Say what goes on: one line that is written over on a terminal; elsewhere only what is done."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="\n" if is_last else "", file=sys.stderr, flush=True)
+    elif is_last:
+        print(text, file=sys.stderr, flush=True)
 
 
-def free_port() -> int:
-    """Return a port that is free now."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
+def tell_names() -> None:
+    """Print the scenarios and the subjects."""
+    for scenario in SCENARIOS.values():
+        print(f"{scenario.name:12} {scenario.shows}")
+    print("\nsubjects: nginx, " + ", ".join((*FEATURES, *peers.PEERS)))
 
 
-PROXY_LOCATION = 'proxy_pass http://instant; proxy_http_version 1.1; proxy_set_header Connection "";'
-
-
-def answer_location() -> str:
-    """Return the instant upstream's answer as an nginx directive."""
-    text = "word " * ((ANSWER_BYTES - 260) // 5)
-    answer = {
-        "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m",
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
-        "usage": {"prompt_tokens": 400, "completion_tokens": 250, "total_tokens": 650},
-    }  # fmt: skip
-    return f"default_type application/json; return 200 '{json.dumps(answer)}';"
-
-
-def write_script(path: Path, model: str, *, is_same: bool) -> None:
-    """Write wrk's script: the same body again and again, or one that differs each time by a number."""
-    text = "Explain how a queue drains when work comes in bursts. " * 40
-    content = ("NUMBER " + text)[: REQUEST_BYTES - 110]
-    whole = json.dumps({"model": model, "messages": [{"role": "user", "content": content}], "temperature": 0.2})
-    head, tail = whole.split("NUMBER")
-    number = '"1"' if is_same else "count"
-    path.write_text(
-        "local count = math.floor(os.time() * 1000)\n"
-        'wrk.method = "POST"\nwrk.headers["Content-Type"] = "application/json"\n'
-        f"local head, tail = [[{head}]], [[{tail}]]\n"
-        "function request()\n  count = count + 1\n"
-        f"  return wrk.format(nil, nil, nil, head .. {number} .. tail)\nend\n"
+def read_options() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.bench",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--only", help="scenarios, with commas between (default all)")
+    parser.add_argument("--subjects", help="subjects instead of the scenario's own; nginx always takes part")
+    parser.add_argument("--rounds", type=int, help="rounds of each scenario (default: the scenario's own)")
+    parser.add_argument("--seconds", type=float, help="length of a turn (default: the scenario's own)")
+    parser.add_argument("--seed", type=int, default=1, help="draws the order of the turns (default 1)")
+    parser.add_argument("--save", metavar="FOLDER", help="write results.json, report.md and report.png there")
+    parser.add_argument("--list", action="store_true", help="print the scenarios and the subjects")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--quick", action="store_true", help="the main scenarios, no peers, two rounds")
+    mode.add_argument("--check", action="store_true", help="fail when a ratio has worsened by over 15 %%")
+    mode.add_argument("--baseline", action="store_true", help="write the ratios that --check compares with")
+    return parser.parse_args()
 
 
-def report(times: dict[str, list[float]]) -> None:
-    """Print medians and the ratio of each round to nginx's in the same round."""
-    base = next(iter(times.values()))
-    print(f"{'':36} {'CPU µs a request':>16}   times nginx: median (min to max)")
-    for name, values in times.items():
-        ratios = [value / one for value, one in zip(values, base, strict=True)]
-        print(
-            f"{name:36} {statistics.median(values):16.1f}   "
-            f"{statistics.median(ratios):6.1f} ({min(ratios):.1f} to {max(ratios):.1f})"
-        )
+def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

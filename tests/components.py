@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 
-COMPONENTS = {"redis-server": "redis-server", "node": "nodejs", "npm": "npm"}
+COMPONENTS = {"redis-server": "redis-server", "node": "nodejs", "npm": "npm", "nginx": "nginx-light", "wrk": "wrk"}
 TRITON_PYTHONS = ((3, 10), (3, 11), (3, 12))
 
 

@@ -311,7 +311,8 @@ def main() -> int:
                 scheme = "grpc" if kind == "grpc" else "http"
                 print(f"{kind:8} {scheme}://{options.host}:{port}{path}")
             print(f"models   {', '.join(options.models)}; Ctrl-C ends", flush=True)
-            server.process.wait()
+            if server.process is not None:
+                server.process.wait()
     except NotInstalledError as exc:
         print(exc, file=sys.stderr)
         return 2

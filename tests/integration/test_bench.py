@@ -1,0 +1,51 @@
+"""The load tests run: one short turn of a bare nginx and of Postern, counted, compared and told."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from loadtests.figures import Estimate
+from loadtests.results import load
+
+ROOT = Path(__file__).parents[2]
+
+missing = [name for name in ("nginx", "wrk", "taskset", "setpriv") if shutil.which(name) is None]
+if missing and os.environ.get("CI") == "true":
+    raise RuntimeError(f"{missing} are missing: apt-get install nginx-light wrk util-linux")
+pytestmark = pytest.mark.skipif(bool(missing), reason="apt-get install nginx-light wrk util-linux")
+
+
+def run_bench(*arguments):
+    command = [sys.executable, "-m", "loadtests.bench", "--rounds", "1", "--seconds", "1", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=100)
+
+
+def test_a_turn_of_each_is_counted_and_told(tmp_path):
+    done = run_bench("--only", "saturation", "--subjects", "postern-walk", "--save", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^\| nginx, a bare proxy .*\| 1\.00 \[1\.00, 1\.00\]", done.stdout, re.MULTILINE)
+    result = load(tmp_path).scenarios["saturation"]
+    times = result.against("postern-walk")
+    assert times.median > 1
+    assert result.against("nginx") == Estimate(1, 1, 1)
+    assert 0.2 < result.shares("postern-walk").subject < 1.2
+    assert (tmp_path / "report.md").read_text() == done.stdout.rstrip("\n") + "\n"
+    assert (tmp_path / "report.png").stat().st_size > 5000
+
+
+def test_chunks_of_open_streams_are_counted_as_they_arrive(tmp_path):
+    done = run_bench("--only", "streams-60", "--subjects", "nginx", "--save", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    turn = load(tmp_path).scenarios["streams-60"].rounds[0]["nginx"]
+    assert turn.values["delivered"] == pytest.approx(1, abs=0.2)
+
+
+def test_an_unknown_scenario_is_told():
+    done = run_bench("--only", "nonsense")
+    assert done.returncode == 1
+    assert "no scenario is called nonsense" in done.stderr
