@@ -14,7 +14,6 @@ from gateway.api.cold import make_app
 from gateway.api.courtesies import with_courtesies
 from gateway.api.explain import route_handlers
 from gateway.api.feedback import feedback_handlers
-from gateway.api.front import Front
 from gateway.api.health import health_handlers
 from gateway.api.live import Live
 from gateway.api.models import model_handlers
@@ -344,9 +343,9 @@ def _flights(settings: Settings) -> Flights:
 
 
 def make_data_app(live: Live) -> AsgiApp:
-    """Return the data port's application."""
+    """Return the data port's application: all that is not hot."""
     cold = make_app([*model_handlers(live), *route_handlers(live), *health_handlers(live), *feedback_handlers(live)])
-    return Front(live, with_courtesies(cold))
+    return with_courtesies(cold)
 
 
 def make_admin(metrics: Metrics, settings: Callable[[], Settings]) -> AsgiApp:

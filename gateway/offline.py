@@ -40,21 +40,6 @@ class PromptClient:
         """Return the request."""
         return decode_body(ctx.operation, self._body)
 
-    async def answer(self, ctx: RequestContext, body: bytes) -> None:
-        """Take no answer: nothing is asked of a model."""
-
-    async def begin(self, ctx: RequestContext) -> None:
-        """Take no stream."""
-
-    async def send(self, block: bytes) -> None:
-        """Take no block."""
-
-    async def end(self) -> None:
-        """Take no end."""
-
-    async def fail(self, ctx: RequestContext, error: PosternError) -> None:
-        """Take no error: whoever explains raises it."""
-
 
 async def explain_prompt(settings: Settings, route: str, prompt: str) -> Explanation:
     """Explain a decision as the gateway would take it for an operator. Raises PosternError."""

@@ -21,7 +21,7 @@ from gateway.cache.exact import Entry, ExactCache, replay, serves
 from gateway.cache.flights import Flights
 from gateway.cache.keys import cache_key
 from gateway.cache.sessions import Sessions
-from gateway.core.client import Client
+from gateway.core.client import Asker, Client
 from gateway.core.clock import Stage
 from gateway.core.context import Bill, CacheOutcome, Charge, Decision, Phase, Reason, RequestContext
 from gateway.core.deadlines import Wheel
@@ -141,7 +141,7 @@ class Pipeline:
         finally:
             self.settle(ctx)
 
-    async def judge(self, ctx: RequestContext, client: Client) -> Decision:
+    async def judge(self, ctx: RequestContext, client: Asker) -> Decision:
         """Take the walk only as far as the decision; no model is called. Raises PosternError."""
         with self._under_way.take():
             self.identify(ctx)
@@ -157,7 +157,7 @@ class Pipeline:
         ctx.caller = self.parts.keys.identify(ctx.wishes)
         ctx.stopwatch.lap(Stage.AUTH)
 
-    async def receive(self, ctx: RequestContext, client: Client) -> Route:
+    async def receive(self, ctx: RequestContext, client: Asker) -> Route:
         """Read the request and find the route it names."""
         ctx.request = await client.receive(ctx)
         route = self.parts.routes.resolve(ctx.request.model, ctx.operation)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from gateway.api.front import Front
 from gateway.api.live import Live
 from gateway.api.server import QuietServer, make_server
 from gateway.app import Factory, make_admin, make_data_app
@@ -43,11 +44,11 @@ class Process:
         `announce` is called once signals are heeded: who reads of a serving gateway may stop it.
         """
         server = self._live.settings.server
-        self._servers = [make_server(make_data_app(self._live), server)]
+        self._servers = [make_server(make_data_app(self._live), server, Front(self._live).open)]
         sockets = [data]
         if admin is not None:
             admin_app = make_admin(self._factory.metrics, lambda: self._live.settings)
-            self._servers.append(make_server(admin_app, server, is_admin=True))
+            self._servers.append(make_server(admin_app, server))
             sockets.append(admin)
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self.stop)

@@ -45,7 +45,7 @@ class Workers:
         """Serve until SIGINT or SIGTERM; SIGHUP is passed on. `announce` is called once signals are heeded."""
         folder = tempfile.mkdtemp(prefix="postern-metrics-")
         os.environ[METRICS_FOLDER] = folder
-        admin_server = make_server(make_admin(Metrics(), self._current), self._settings.server, is_admin=True)
+        admin_server = make_server(make_admin(Metrics(), self._current), self._settings.server)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._stop, admin_server, data)

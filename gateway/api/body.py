@@ -2,13 +2,13 @@
 
 import asyncio
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 
 import msgspec
 
 from gateway.api.asgi import Receive
-from gateway.core.errors import BodyTimeoutError, BodyTooLargeError, InvalidJsonError, InvalidValueError
+from gateway.core.errors import BodyTimeoutError, BodyTooLargeError, InvalidJsonError, InvalidValueError, PosternError
 from gateway.schema.request import Operation, Request, decode_request
 
 LINGER_S = 2.0
@@ -25,17 +25,21 @@ async def read_body(receive: Receive, headers: Mapping[str, str], max_bytes: int
 
     Raises:
         BodyTooLargeError: it is larger than `max_bytes`; told from the declared length already where there is one.
-        BodyTimeoutError: it took longer than `timeout_s`.
-        asyncio.CancelledError: the client went away.
+        BodyTimeoutError: it took longer than `timeout_s`, or the client went away.
     """
-    declared = headers.get("content-length", "")
-    if declared.isdigit() and (len(declared) > 18 or int(declared) > max_bytes):
-        raise _too_large(max_bytes)
+    check_declared(headers, max_bytes)
     try:
         async with asyncio.timeout(timeout_s):
             return await _read_at_most(receive, max_bytes)
     except TimeoutError as exc:
         raise BodyTimeoutError(f"The body did not come within {timeout_s:g} s.") from exc
+
+
+def check_declared(headers: Mapping[str, str], max_bytes: int) -> None:
+    """Raise BodyTooLargeError where the declared length alone says so."""
+    declared = headers.get("content-length", "")
+    if declared.isdigit() and (len(declared) > 18 or int(declared) > max_bytes):
+        raise too_large(max_bytes)
 
 
 async def _read_at_most(receive: Receive, max_bytes: int) -> bytes:
@@ -44,11 +48,11 @@ async def _read_at_most(receive: Receive, max_bytes: int) -> bytes:
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise asyncio.CancelledError("the client went away")
+            raise BodyTimeoutError("The client went away.")
         part = message.get("body", b"")
         size += len(part)
         if size > max_bytes:
-            raise _too_large(max_bytes)
+            raise too_large(max_bytes)
         parts.append(part)
         if not message.get("more_body", False):
             return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -70,27 +74,29 @@ async def drain(receive: Receive, timeout_s: float = LINGER_S) -> bool:
     return False
 
 
-def _too_large(max_bytes: int) -> BodyTooLargeError:
+def too_large(max_bytes: int) -> BodyTooLargeError:
+    """Return the error that names the bound."""
     return BodyTooLargeError(f"The body is larger than {max_bytes} bytes.")
 
 
 def decode_body(operation: Operation, body: bytes) -> Request:
     """Decode a body; whatever is wrong with it becomes an error for the client, which never repeats the body."""
-    with decoding():
-        return decode_request(operation, body)
-
-
-@contextmanager
-def decoding() -> Iterator[None]:
-    """Turn what a decoder raises into errors for the client."""
     try:
-        yield
-    except msgspec.ValidationError as exc:
-        raise _invalid_value(str(exc)) from exc
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-        raise InvalidJsonError("The body is not JSON in UTF-8.") from exc
-    except RecursionError as exc:
-        raise InvalidJsonError("The body is nested too deep.") from exc
+        return decode_request(operation, body)
+    except UNDECODABLE as exc:
+        raise decode_error(exc) from exc
+
+
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What a decoder raises."""
+
+
+def decode_error(exc: Exception) -> PosternError:
+    """Turn what a decoder raised into an error for the client."""
+    if isinstance(exc, msgspec.ValidationError):
+        return _invalid_value(str(exc))
+    deep = isinstance(exc, RecursionError)
+    return InvalidJsonError("The body is nested too deep." if deep else "The body is not JSON in UTF-8.")
 
 
 def _invalid_value(problem: str) -> InvalidValueError:

@@ -23,3 +23,8 @@ def error_headers(error: PosternError) -> list[tuple[bytes, bytes]]:
     if retry_after_s is None and error.status in {429, 503}:
         retry_after_s = 1
     return [] if retry_after_s is None else [(b"retry-after", b"%d" % retry_after_s)]
+
+
+def error_lines(error: PosternError) -> bytes:
+    """Return these headers as they are sent."""
+    return b"".join([b"%b: %b\r\n" % header for header in error_headers(error)])

@@ -1,7 +1,7 @@
 """Explain a decision without calling a model: `POST /v1/route` and `postern explain`."""
 
-import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import cast
 
 import msgspec
@@ -9,17 +9,16 @@ from litestar import Response, post
 from litestar.handlers import HTTPRouteHandler
 
 from gateway.accounting.price import cost_usd
-from gateway.api.asgi import Receive, Send
+from gateway.api.asgi import Receive
+from gateway.api.body import decode_body, read_body
 from gateway.api.cold import AnyRequest, json_response
-from gateway.api.front import make_client
 from gateway.api.headers import read_headers, request_id_of, wishes_of
 from gateway.api.live import Live
-from gateway.core.client import Client
+from gateway.core.client import Asker
 from gateway.core.context import Ladder, RequestContext, Usage
-from gateway.core.errors import BodyTimeoutError
 from gateway.core.judgement import Judgement
 from gateway.pipeline import Pipeline
-from gateway.schema.request import Operation
+from gateway.schema.request import Operation, Request
 from gateway.settings.models import ModelSettings
 
 ASSUMED_COMPLETION_TOKENS = 256
@@ -65,7 +64,7 @@ class Explanation(msgspec.Struct, frozen=True):
     strong_share: float | None = None
 
 
-async def explain(pipeline: Pipeline, ctx: RequestContext, client: Client) -> Explanation:
+async def explain(pipeline: Pipeline, ctx: RequestContext, client: Asker) -> Explanation:
     """Walk to the decision and tell it. Raises PosternError."""
     decision = await pipeline.judge(ctx, client)
     ladder, models = ctx.asked_ladder, pipeline.parts.models
@@ -121,6 +120,22 @@ def _cost(models: Mapping[str, ModelSettings], model: str, usage: Usage) -> floa
     return round(cost_usd(usage, models[model].price), 9)
 
 
+@dataclass(frozen=True, slots=True)
+class _Asker:
+    """Whoever asks over ASGI."""
+
+    live: Live
+    headers: Mapping[str, str]
+    receive_message: Receive
+
+    async def receive(self, ctx: RequestContext) -> Request:
+        settings = self.live.settings
+        bounds = (settings.limits.max_body_bytes, settings.server.body_timeout_s)
+        body = await read_body(self.receive_message, self.headers, *bounds)
+        ctx.stopwatch.skip()
+        return decode_body(ctx.operation, body)
+
+
 def route_handlers(live: Live) -> list[HTTPRouteHandler]:
     """Return the handler of `/v1/route`, which takes the body of a chat completion."""
 
@@ -128,15 +143,7 @@ def route_handlers(live: Live) -> list[HTTPRouteHandler]:
     async def explain_route(request: AnyRequest) -> Response[bytes]:
         headers = read_headers(request.scope["headers"])
         ctx = RequestContext(Operation.CHAT, request_id_of(headers), wishes_of(headers))
-        client = make_client(live, headers, cast("Receive", request.receive), cast("Send", request.send))
-        try:
-            explanation = await explain(live.pipeline, ctx, client)
-        except asyncio.CancelledError:
-            if not client.has_gone:
-                raise
-            raise BodyTimeoutError("The client went away.") from None
-        finally:
-            await client.close()
+        explanation = await explain(live.pipeline, ctx, _Asker(live, headers, cast("Receive", request.receive)))
         return json_response(msgspec.json.encode(explanation))
 
     return [explain_route]

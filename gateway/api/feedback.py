@@ -1,6 +1,5 @@
 """`POST /v1/feedback`: how good was the answer to one of the caller's own requests?"""
 
-import asyncio
 from typing import cast
 
 import msgspec
@@ -8,11 +7,11 @@ from litestar import Response, post
 from litestar.handlers import HTTPRouteHandler
 
 from gateway.api.asgi import Receive
-from gateway.api.body import decoding, read_body
+from gateway.api.body import UNDECODABLE, decode_error, read_body
 from gateway.api.cold import AnyRequest, identify, json_response
 from gateway.api.headers import read_headers
 from gateway.api.live import Live
-from gateway.core.errors import BodyTimeoutError, InvalidValueError, NotFoundError
+from gateway.core.errors import InvalidValueError, NotFoundError
 from gateway.schema.feedback import FeedbackBody, FeedbackTaken, decode_feedback
 
 MAX_BODY_BYTES = 4096
@@ -40,14 +39,11 @@ def feedback_handlers(live: Live) -> list[HTTPRouteHandler]:
 async def _read(live: Live, request: AnyRequest) -> FeedbackBody:
     headers = read_headers(request.scope["headers"])
     timeout_s = live.settings.server.body_timeout_s
+    body = await read_body(cast("Receive", request.receive), headers, MAX_BODY_BYTES, timeout_s)
     try:
-        body = await read_body(cast("Receive", request.receive), headers, MAX_BODY_BYTES, timeout_s)
-    except asyncio.CancelledError as exc:
-        if not exc.args:  # not the client: the server is stopping
-            raise
-        raise BodyTimeoutError("The client went away.") from None
-    with decoding():
         return decode_feedback(body)
+    except UNDECODABLE as exc:
+        raise decode_error(exc) from exc
 
 
 def mark_of(body: FeedbackBody) -> float:

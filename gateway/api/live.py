@@ -12,13 +12,13 @@ class Live:
         self.pipeline = pipeline
         self.settings = settings
         self.is_draining = False
-        self.fleet_headers = _fleet_headers(settings)
+        self.fleet_line = _fleet_line(settings)
 
     def swap(self, pipeline: Pipeline, settings: Settings) -> Pipeline:
         """Serve from another pipeline; return the old one, which still has requests to finish."""
         old, self.pipeline = self.pipeline, pipeline
         self.settings = settings
-        self.fleet_headers = _fleet_headers(settings)
+        self.fleet_line = _fleet_line(settings)
         return old
 
     def drain(self) -> None:
@@ -27,6 +27,6 @@ class Live:
         self.pipeline.parts.in_flight.is_draining = True
 
 
-def _fleet_headers(settings: Settings) -> list[tuple[bytes, bytes]]:
+def _fleet_line(settings: Settings) -> bytes:
     """Say on every answer that nobody real has given it."""
-    return [(b"x-postern-fleet", b"simulated")] if is_simulated(settings) else []
+    return b"x-postern-fleet: simulated\r\n" if is_simulated(settings) else b""

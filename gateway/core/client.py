@@ -7,12 +7,16 @@ from gateway.core.errors import PosternError
 from gateway.schema.request import Request
 
 
-class Client(Protocol):
-    """Whoever sent the request, as the walk sees them."""
+class Asker(Protocol):
+    """Whoever only asks what would be decided."""
 
     async def receive(self, ctx: RequestContext) -> Request:
         """Read the request to its end. Raises InvalidRequestError."""
         ...
+
+
+class Client(Asker, Protocol):
+    """Whoever sent the request, as the walk sees them."""
 
     async def answer(self, ctx: RequestContext, body: bytes) -> None:
         """Send a whole answer."""

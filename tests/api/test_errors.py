@@ -20,9 +20,8 @@ from litestar.exceptions import ClientException
 
 from gateway.api.cold import make_app
 from gateway.api.courtesies import with_courtesies
-from gateway.api.front import Front
 from gateway.api.live import Live
-from gateway.app import Factory, make_data_app
+from gateway.app import Factory
 from gateway.auth.keys import hash_key
 from gateway.core import errors
 from gateway.core.errors import PosternError
@@ -30,6 +29,7 @@ from gateway.settings.simulated import simulated_settings
 from gateway.telemetry.metrics import Metrics, render
 from tests.api.conftest import House
 from tests.running import RunningGateway, two_models
+from tests.serving import served
 from tests.tiny_model import SLOW, tiny_folder
 from tests.upstream import Answer, DropConnection, Error, Hang, refused_url
 
@@ -246,9 +246,8 @@ async def hit_a_fault_of_ours(_: House) -> Told:
             raise ZeroDivisionError("a detail of ours")
 
     pipeline.parts = replace(pipeline.parts, routes=Broken())
-    transport = httpx2.ASGITransport(make_data_app(Live(pipeline, settings)))
-    async with httpx2.AsyncClient(transport=transport, base_url="http://postern") as http:
-        response = await http.post("/v1/chat/completions", json=CHAT)
+    async with served(Live(pipeline, settings)) as url, httpx2.AsyncClient(trust_env=False) as http:
+        response = await http.post(url + "/v1/chat/completions", json=CHAT)
     await pipeline.close()
     assert "detail of ours" not in response.text
     counts = [line for line in render(metrics.registry)[0].decode().splitlines() if "status=" in line]
@@ -263,7 +262,7 @@ async def ask_what_the_framework_refuses(_: House) -> Told:
     async def be_picky() -> None:
         raise ClientException("details of the framework")
 
-    transport = httpx2.ASGITransport(Front(None, with_courtesies(make_app([be_picky]))))
+    transport = httpx2.ASGITransport(with_courtesies(make_app([be_picky])))
     async with httpx2.AsyncClient(transport=transport, base_url="http://postern") as http:
         response = await http.get("/picky")
     assert "framework" not in response.text
