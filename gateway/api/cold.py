@@ -7,6 +7,7 @@ from litestar import Litestar, Request, Response
 from litestar.exceptions import HTTPException, MethodNotAllowedException
 from litestar.exceptions import NotFoundException as LitestarNotFoundException
 from litestar.handlers import HTTPRouteHandler
+from litestar.plugins import PluginProtocol
 
 from gateway.api.errors import error_bytes, error_headers
 from gateway.api.headers import read_headers, wishes_of
@@ -19,9 +20,17 @@ JSON = "application/json"
 AnyRequest: TypeAlias = Request[Any, Any, Any]
 
 
+class _PlainLitestar(Litestar):
+    """A Litestar that looks for no other library: it would import pydantic and attrs where they lie about, 7 MB."""
+
+    @staticmethod
+    def _get_default_plugins(plugins: list[PluginProtocol]) -> list[PluginProtocol]:
+        return plugins
+
+
 def make_app(handlers: Sequence[HTTPRouteHandler]) -> Litestar:
     """Return an application in which every error has OpenAI's shape, whatever raised it."""
-    return Litestar(
+    return _PlainLitestar(
         route_handlers=list(handlers),
         openapi_config=None,
         logging_config=None,
