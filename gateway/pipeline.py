@@ -269,7 +269,8 @@ class Pipeline:
     def settle(self, ctx: RequestContext) -> None:
         """Account for the request. Synchronous: it also runs while a request is being cancelled."""
         if ctx.usage is not None and ctx.model is not None:
-            ctx.bill = bill_of(ctx, ctx.usage, self.parts.models, pays=ctx.pays)
+            if ctx.bill is None or ctx.pays is not ctx.is_own_call:  # else it stands as it was told to the client
+                ctx.bill = bill_of(ctx, ctx.usage, self.parts.models, pays=ctx.pays)
         elif ctx.charge is not None and ctx.pays:
             ctx.bill = add_charge(Bill(), ctx.charge)
         self.parts.record(ctx)

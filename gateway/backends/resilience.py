@@ -5,6 +5,7 @@ After the first byte nothing is tried again: a second answer glued to half a fir
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 
 from gateway.backends.backend import Backend, Call, Health
 from gateway.core.clock import Clock, monotonic_s
@@ -12,7 +13,6 @@ from gateway.core.errors import (
     PosternError,
     UpstreamContextError,
     UpstreamError,
-    UpstreamUnavailableError,
     internal_error,
 )
 from gateway.core.reply import Reply
@@ -162,15 +162,31 @@ class Dispatcher:
         Raises the last `UpstreamError`, or at once the error of a request that no server would take. `attempts` is
         set on whatever is raised.
         """
-        failure: PosternError = UpstreamUnavailableError("No model's server can be reached.")
+        chosen = plan[0]
+        replicas = self._replicas[chosen].in_order()
+        call = call_of(asyncio.get_running_loop().time() + self._total_s[chosen])
+        try:
+            return await self._attempt(chosen, replicas[0], call)
+        except PosternError as exc:
+            exc.attempts = 1
+            if not isinstance(exc, UpstreamError):
+                raise
+            failure = exc
+        # Nearly never: what comes after the first attempt is thought of once that has failed.
+        further = islice(self._attempts(plan, replicas, max_attempts), 1, None)
+        return await self._go_on(chosen, further, call, failure)
+
+    async def _go_on(
+        self, chosen: str, further: Iterator[tuple[str, Backend]], call: Call, failure: UpstreamError
+    ) -> Reply:
+        """Make the attempts after the first, which has failed."""
         loop = asyncio.get_running_loop()
-        call = call_of(loop.time() + self._total_s[plan[0]])
-        attempts = 0
-        too_small = None
-        for model, backend in self._attempts(plan, max_attempts):
+        attempts = 1
+        too_small = chosen if isinstance(failure, UpstreamContextError) else None
+        for model, backend in further:
             if model == too_small:
                 continue
-            if attempts and loop.time() >= call.deadline_s:
+            if loop.time() >= call.deadline_s:
                 break
             attempts += 1
             try:
@@ -183,31 +199,34 @@ class Dispatcher:
                 too_small = model if isinstance(exc, UpstreamContextError) else None
                 continue
             reply.attempts = attempts
-            reply.is_fallback = model != plan[0]
+            reply.is_fallback = model != chosen
             return reply
         raise failure
 
-    def _attempts(self, plan: Sequence[str], max_attempts: int) -> Iterator[tuple[str, Backend]]:
-        """Yield the attempts: of n models each gets its replicas, but the models after it keep one attempt each."""
+    def _attempts(
+        self, plan: Sequence[str], replicas: Sequence[Backend], max_attempts: int
+    ) -> Iterator[tuple[str, Backend]]:
+        """Yield the attempts: of n models each gets its replicas, but the models after it keep one attempt each.
+
+        `replicas`: of the first model, in their order.
+        """
         left = max_attempts
         for place, model in enumerate(plan):
             reserved = min(len(plan) - place - 1, left - 1)
-            for backend in self._replicas[model].in_order()[: left - reserved]:
+            in_order = self._replicas[model].in_order() if place else replicas
+            for backend in in_order[: left - reserved]:
                 left -= 1
                 yield model, backend
             if left <= 0:
                 return
 
     async def _attempt(self, model: str, backend: Backend, call: Call) -> Reply:
-        outcome = "cancelled"
         try:
             reply = await self._replicas[model].open(backend, call)
-            outcome = "ok"
-        except PosternError as exc:
-            outcome = exc.code
+        except BaseException as exc:
+            self._count_attempt(model, exc.code if isinstance(exc, PosternError) else "cancelled")
             raise
-        finally:
-            self._count_attempt(model, outcome)
+        self._count_attempt(model, "ok")
         return reply
 
     async def close(self) -> None:

@@ -64,6 +64,11 @@ class Flights:
 class _Flight:
     """One upstream call and its riders."""
 
+    __slots__ = (
+        "_blocks", "_failure", "_finish", "_flights", "_forgotten", "_has_launcher_left", "_is_billed", "_is_pulled",
+        "_kept_bytes", "_key", "_reply", "_riders", "_source", "_waiting", "is_open", "is_over", "task",
+    )  # fmt: skip
+
     def __init__(self, flights: Flights, key: str, finish: Finish) -> None:
         self.task: asyncio.Task[None] | None = None
         self.is_open = True

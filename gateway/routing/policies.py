@@ -86,7 +86,7 @@ def find_rung(ladder: Ladder, score: float, threshold: float) -> int:
     """Return the place on the ladder that a score calls for."""
     if score >= threshold:
         return len(ladder.models) - 1
-    return max(0, sum(score >= threshold * step for step in ladder.steps[:-1]) - 1)
+    return max(0, [score >= threshold * step for step in ladder.steps[:-1]].count(True) - 1)
 
 
 def forced_choice(ladder: Ladder, tier: Tier, threshold: float | None) -> Choice:
