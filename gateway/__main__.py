@@ -17,9 +17,8 @@ import uvloop
 from gateway import __version__
 from gateway.api.explain import CandidateExplanation, Explanation
 from gateway.api.server import bind
-from gateway.app import router_folder
+from gateway.app import probe, router_folder
 from gateway.auth.keys import create_key, hash_key
-from gateway.backends.http import probe
 from gateway.classify.onnx import ClassifierLoadError, OnnxClassifier
 from gateway.core.errors import PosternError
 from gateway.extras import add_extra_commands

@@ -20,7 +20,8 @@ from gateway.api.models import model_handlers
 from gateway.auth.keys import KeyRing
 from gateway.backends.backend import Backend, BackendLoadError
 from gateway.backends.fleet import Fleet, Make
-from gateway.backends.http import Httpx2Client
+from gateway.backends.http import HttpClient
+from gateway.backends.http1_pool import Commons, Http1Client
 from gateway.backends.openai import OpenAIBackend
 from gateway.backends.resilience import Dispatcher
 from gateway.backends.simulated import SimulatedBackend
@@ -57,35 +58,51 @@ ROUTERS = Path(__file__).parent.parent / "router_models" / "artifacts"
 """Where routers that ship lie; a `router` that holds a slash is a folder of its own."""
 
 
+HTTPX2 = "gateway.backends.httpx2_client"
+"""Loaded late: it brings 6 MB along, and nothing needs it but a proxy."""
+
+
 def router_folder(router: str, routers: Path = ROUTERS) -> Path:
     """Return the folder of a router named in a configuration or on the command line."""
     return Path(router) if "/" in router else routers / router
 
 
-def openai_backends(name: str, settings: ModelSettings) -> list[Backend]:
+MakeOn = Callable[[str, ModelSettings, Commons], list[Backend]]
+"""Makes the replicas of a model on what all of a process share. Raises BackendLoadError."""
+
+
+def openai_backends(name: str, settings: ModelSettings, commons: Commons) -> list[Backend]:
     """Return a backend a replica, each with a connection pool of its own."""
-    return [
-        OpenAIBackend(
-            name,
-            url,
-            settings,
-            Httpx2Client(connect_s=settings.timeouts.connect_s, max_connections=settings.max_connections),
-        )
-        for url in settings.urls
-    ]
+    return [OpenAIBackend(name, url, settings, http_client(settings, commons), commons.wheel) for url in settings.urls]
 
 
-def simulated_backends(name: str, settings: ModelSettings) -> list[Backend]:
+def http_client(settings: ModelSettings, commons: Commons) -> HttpClient:
+    """Return the lean client, or the one that can do more, where more is asked for."""
+    connect_s, max_connections = settings.timeouts.connect_s, settings.max_connections
+    if settings.proxy is None:
+        return Http1Client(connect_s=connect_s, max_connections=max_connections, commons=commons)
+    make = importlib.import_module(HTTPX2).Httpx2Client
+    client: HttpClient = make(connect_s=connect_s, max_connections=max_connections, proxy=settings.proxy)
+    return client
+
+
+def probe(url: str) -> bytes | None:
+    """GET a url on this machine; None when nobody answers well."""
+    found: bytes | None = importlib.import_module(HTTPX2).probe(url)
+    return found
+
+
+def simulated_backends(name: str, settings: ModelSettings, _: Commons) -> list[Backend]:
     """Return the one backend of a simulated model."""
     return [SimulatedBackend(name, settings)]
 
 
-def load_late(module: str, function: str, extra: str) -> Make:
+def load_late(module: str, function: str, extra: str) -> MakeOn:
     """Return a factory whose module is imported with the first model that needs it: it brings much along."""
 
-    def make(name: str, settings: ModelSettings) -> list[Backend]:
+    def make(name: str, settings: ModelSettings, commons: Commons) -> list[Backend]:
         try:
-            found: Make = getattr(importlib.import_module(module), function)
+            found: MakeOn = getattr(importlib.import_module(module), function)
         except ModuleNotFoundError as exc:
             missing = exc.name or ""
             if missing.partition(".")[0] == __name__.partition(".")[0]:
@@ -93,12 +110,12 @@ def load_late(module: str, function: str, extra: str) -> Make:
             raise BackendLoadError(
                 "backend", f"needs the package {missing}", f"in Postern's folder: pip install '{extra}'"
             ) from exc
-        return found(name, settings)
+        return found(name, settings, commons)
 
     return make
 
 
-BACKENDS: Mapping[BackendKind, Make] = {
+BACKENDS: Mapping[BackendKind, MakeOn] = {
     BackendKind.OPENAI: openai_backends,
     BackendKind.TRITON: load_late("gateway.backends.triton.backend", "triton_backends", "."),
     BackendKind.ONNX: load_late("gateway.backends.onnx.backend", "onnx_backends", ".[onnx]"),
@@ -106,9 +123,9 @@ BACKENDS: Mapping[BackendKind, Make] = {
 }
 
 
-def make_backends(name: str, settings: ModelSettings) -> list[Backend]:
-    """Return the replicas of a model. Raises BackendLoadError."""
-    return BACKENDS[settings.backend](name, settings)
+def make_backends(commons: Commons) -> Make:
+    """Return what makes the replicas of a model. It raises BackendLoadError."""
+    return lambda name, settings: BACKENDS[settings.backend](name, settings, commons)
 
 
 def no_backends(name: str, settings: ModelSettings) -> list[Backend]:  # noqa: ARG001 - a Make
@@ -147,9 +164,10 @@ MAX_SESSION_BYTES = 33_554_432
 class Factory:
     """Build pipelines from settings; what outlives a reload (metrics, an unchanged store) is kept here."""
 
-    def __init__(self, metrics: Metrics, routers: Path = ROUTERS, make: Make = make_backends) -> None:
+    def __init__(self, metrics: Metrics, routers: Path = ROUTERS, make: Make | None = None) -> None:
         self.metrics = metrics
-        self._fleet = Fleet(make, self._tracker, ReplicaMetrics(metrics).show)
+        self._wheel = Wheel()
+        self._fleet = Fleet(make or make_backends(Commons(self._wheel)), self._tracker, ReplicaMetrics(metrics).show)
         self._in_flight: InFlight | None = None
         self._router_metrics = RouterMetrics(metrics)
         self._watches: dict[str, RouterWatch] = {}

@@ -11,6 +11,7 @@ from gateway.api.body import decode_body
 from gateway.api.explain import Explanation, explain
 from gateway.app import Factory, make_backends, no_backends, router_folder
 from gateway.backends.fleet import Fleet
+from gateway.backends.http1_pool import Commons
 from gateway.classify.guard import Classifier
 from gateway.classify.onnx import ClassifierLoadError, OnnxClassifier
 from gateway.core.context import RequestContext
@@ -119,7 +120,7 @@ def check_routers(settings: Settings) -> None:
 def check_models(settings: Settings) -> None:
     """Load the files of every model: templates, tokenizers, models in the process. Raises SettingsError."""
     with_files = {name: model for name, model in settings.models.items() if model.backend in WITH_FILES}
-    fleet = Fleet(make_backends, lambda _: lambda _: None, lambda *_: None)
+    fleet = Fleet(make_backends(Commons()), lambda _: lambda _: None, lambda *_: None)
     try:
         fleet.prepare(with_files)
     finally:

@@ -5,7 +5,7 @@ one. Here it raises. Source: OpenAI's streaming reference; servers differ in spa
 """
 
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import msgspec
 
@@ -23,48 +23,68 @@ _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"[^"]')
 _EVENT_LINE = re.compile(rb"^(?:data|event|id|retry)?:", re.MULTILINE)
 
 
-async def whole_events(model: str, chunks: AsyncIterator[bytes], choice_count: int = 1) -> AsyncIterator[bytes]:
-    """Yield blocks of whole events and one `[DONE]` at the end.
+class EventReader:
+    """Reads one stream's chunks and gives back blocks of whole events, with one `[DONE]` at the end.
 
     A stream that never said `[DONE]` is whole if all of its `choice_count` choices finished; otherwise it is not.
-
-    Raises:
-        UpstreamFailureError: an error in the stream, or bytes that are no events.
-        UpstreamInterruptedError: the stream ended before the answer did.
+    What nearly every chunk lacks is looked for as plain bytes, before anything is searched by pattern or decoded.
     """
-    cutter = EventCutter()
-    finished: set[bytes] = set()
-    async for chunk in chunks:
-        block = cutter.feed(chunk)
-        if cutter.rest_bytes > MAX_EVENT_BYTES:
-            raise UpstreamFailureError(f"{model} sent an event without an end.")
+
+    __slots__ = ("_choice_count", "_cutter", "_finished", "_model", "failure", "is_done")
+
+    def __init__(self, model: str, choice_count: int = 1) -> None:
+        self._model = model
+        self._choice_count = choice_count
+        self._cutter = EventCutter()
+        self._finished: set[bytes] = set()
+        self.is_done = False
+        self.failure: UpstreamFailureError | None = None
+        """What is wrong with the stream behind what was given back last; nothing more can be read."""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Return the events that a chunk completes: none after `[DONE]`, none after an error."""
+        block = self._cutter.feed(chunk)
+        if len(block) < len(chunk):
+            self._check_rest()
         if not block:
-            continue
-        _check(model, block)
-        if (end := _DONE.search(block)) is not None:
-            yield block[: end.start()] + DONE
-            return
-        if len(finished) < choice_count:
-            finished.update(_finished_in(block))
-        yield block
-    if len(finished) < choice_count or cutter.rest_bytes:
-        raise UpstreamInterruptedError(f"{model} ended its stream before its answer.")
-    yield DONE
+            return block
+        if b'"error"' in block:
+            block = self._up_to_error(block)
+        elif not block.startswith(b"data:") and block.strip() and _EVENT_LINE.search(block) is None:
+            self.failure = UpstreamFailureError(f"{self._model} sent something else than events.")
+            return b""
+        if b"[DONE]" in block and (end := _DONE.search(block)) is not None:
+            self.is_done = True
+            return block[: end.start()] + DONE
+        if b'"finish_reason"' in block and len(self._finished) < self._choice_count:
+            self._finished.update(_finished_in(block))
+        return block
+
+    def _up_to_error(self, block: bytes) -> bytes:
+        """Return what stands before an error in band: it came first, however the network has cut the stream."""
+        sound_bytes = 0
+        for event in events_in(block):
+            self.failure = _find_error(self._model, data_of(event))
+            if self.failure is not None:
+                return block[:sound_bytes]
+            sound_bytes += len(event)
+        return block
+
+    def _check_rest(self) -> None:
+        if self._cutter.rest_bytes > MAX_EVENT_BYTES:
+            self.failure = UpstreamFailureError(f"{self._model} sent an event without an end.")
+
+    def end(self) -> bytes:
+        """Return what ends a stream without `[DONE]`. Raises UpstreamInterruptedError if the answer has no end."""
+        if len(self._finished) < self._choice_count or self._cutter.rest_bytes:
+            raise UpstreamInterruptedError(f"{self._model} ended its stream before its answer.")
+        self.is_done = True
+        return DONE
 
 
-async def up_to_first_data(model: str, blocks: AsyncIterator[bytes]) -> bytes:
-    """Return all blocks up to the first with data: comments keep a connection alive, they don't begin an answer.
-
-    Raises UpstreamFailureError where the comments fill the memory, and whatever `blocks` raises.
-    """
-    read = bytearray()
-    async for block in blocks:
-        read += block
-        if _DATA.search(block) is not None:
-            break
-        if len(read) > MAX_EVENT_BYTES:
-            raise UpstreamFailureError(f"{model} sent comments without an end.")
-    return bytes(read)
+def has_data(block: bytes) -> bool:
+    """Tell whether a block holds data: comments keep a connection alive, they don't begin an answer."""
+    return _DATA.search(block) is not None
 
 
 def _finished_in(block: bytes) -> Iterator[bytes]:
@@ -84,21 +104,11 @@ def _finished_of(payload: bytes) -> list[bytes]:
     return [bytes(choice.index) for choice in answer.choices or () if choice.finish_reason]
 
 
-def _check(model: str, block: bytes) -> None:
-    """Raise for an error in band, and for a block without a line of an event, such as an HTML page."""
-    if b'"error"' in block:
-        for event in events_in(block):
-            _check_event(model, data_of(event))
-    elif block.strip() and _EVENT_LINE.search(block) is None:
-        raise UpstreamFailureError(f"{model} sent something else than events.")
-
-
-def _check_event(model: str, payload: bytes) -> None:
+def _find_error(model: str, payload: bytes) -> UpstreamFailureError | None:
     if b'"error"' not in payload:
-        return
+        return None
     try:
         answer = decode_answer(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise UpstreamFailureError(f"{model} sent an event that is not JSON.") from exc
-    if answer.is_error:
-        raise UpstreamFailureError(f"{model} reported an error in its stream.")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return UpstreamFailureError(f"{model} sent an event that is not JSON.")
+    return UpstreamFailureError(f"{model} reported an error in its stream.") if answer.is_error else None

@@ -1,12 +1,19 @@
-"""The HTTP seam under the backends that speak it: one method, `send`. httpx2 is imported here and nowhere else."""
+"""The HTTP seam under the backends that speak it: one method, `send`. Knows no library."""
 
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
+from typing import Any, Final, Protocol
+from urllib.parse import SplitResult, quote, urlsplit
 
-import httpx2
 import msgspec
+
+DRAIN_S: Final = 0.05
+"""How long the end of a body whose rest does not matter is waited for; it nearly always came with the last chunk."""
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_PATH_SAFE = "%/:@!$&'()*+,;=~"
 
 
 class HttpError(Exception):
@@ -18,23 +25,137 @@ class HttpError(Exception):
         self.is_timeout = is_timeout
 
 
-class HttpRequest(msgspec.Struct, frozen=True):
-    """One request; a POST with a body unless told otherwise."""
+class HttpHead:
+    """Where requests go and the headers that all of them have: made once, encoded once. Compared by identity."""
 
-    url: str
-    headers: dict[str, str]
+    def __init__(self, url: str, headers: Mapping[str, str], method: str = "POST") -> None:
+        """`method`: GET or POST; the answer to a HEAD would be read for a body that never comes."""
+        self.url = url
+        self.headers = headers
+        self.method = method
+
+    @cached_property
+    def parts(self) -> SplitResult:
+        """Return the url's parts. Raises HttpError for one that no request could go to."""
+        try:
+            parts = urlsplit(self.url)
+            _ = parts.port
+        except ValueError:
+            raise HttpError("the url is none", is_connecting=True) from None
+        if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
+            raise HttpError("the url has no host, or is not HTTP's", is_connecting=True)
+        if parts.username is not None:
+            raise HttpError("the url holds a user", is_connecting=True)
+        return parts
+
+    @cached_property
+    def host(self) -> str:
+        """Return the host as it is looked up and as certificates name it."""
+        host = self.parts.hostname or ""
+        try:
+            return host if host.isascii() else host.encode("idna").decode()
+        except UnicodeError:
+            raise HttpError("the url's host is no name", is_connecting=True) from None
+
+    @cached_property
+    def port(self) -> int:
+        """Return the port, the scheme's own where the url has none."""
+        return self.parts.port or DEFAULT_PORTS[self.parts.scheme]
+
+    @cached_property
+    def place(self) -> tuple[str, str, int]:
+        """Return scheme, host and port: what a connection leads to."""
+        return self.parts.scheme, self.host, self.port
+
+    @cached_property
+    def wire(self) -> bytes:
+        """Return the request's first lines as they are sent, all but those of one request. Raises HttpError."""
+        parts = self.parts
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        if self.port != DEFAULT_PORTS[parts.scheme]:
+            host = f"{host}:{self.port}"
+        target = quote(parts.path or "/", safe=_PATH_SAFE)
+        if parts.query:
+            target += "?" + quote(parts.query, safe=_PATH_SAFE + "?")
+        lines = (f"{self.method} {target} HTTP/1.1", f"host: {host}")
+        return ("\r\n".join(lines) + "\r\n" + header_lines(self.headers)).encode("ascii")
+
+
+def header_lines(headers: Mapping[str, str]) -> str:
+    """Return headers as they stand in a head. Raises HttpError, without the value: it may be a key.
+
+    A header ends at its line's end: what holds one would smuggle in another (RFC 9110, 5.5).
+    """
+    lines = []
+    for name, value in headers.items():
+        # Spaces, and colons in a name, are printable too, but headers' names are our own words.
+        if not (value.isascii() and value.isprintable()):
+            raise HttpError("a header is not ASCII, or not on one line")
+        lines.append(f"{name}: {value}\r\n")
+    return "".join(lines)
+
+
+class HttpRequest(msgspec.Struct, frozen=True):
+    """One request; `headers` are this one's own.
+
+    `whole_bytes`: the answer is wanted whole, up to so many bytes; `send` may then return once it has come, which
+    saves whoever waits a turn of the event loop. 0: it is wanted as it comes.
+    """
+
+    head: HttpHead
     body: bytes = b""
-    method: str = "POST"
+    headers: Mapping[str, str] = {}
+    whole_bytes: int = 0
+
+
+class HttpResponse(Protocol):
+    """Status and headers have come; the body comes as it is read. `close` or `finish` must be awaited."""
+
+    status: int
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Return the headers, names in lower case."""
+        ...
+
+    @property
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Return the body, decoded, in chunks of whatever has come since the last. Raises HttpError."""
+        ...
+
+    async def read(self, limit_bytes: int) -> bytes | None:
+        """Return the whole body; None for one that is longer, of which no more is read. Raises HttpError."""
+        ...
+
+    async def close(self) -> None:
+        """Stop reading: a body that has not come whole takes its connection along."""
+        ...
+
+    async def finish(self) -> None:
+        """Let go of a body whose rest does not matter: its connection can be used again if it ends soon."""
+        ...
 
 
 @dataclass(slots=True)
-class HttpResponse:
-    """Status and headers have come; the body comes as it is read. `close` must be awaited."""
+class IteratedResponse:
+    """A response of a client that has an iterator for its body, and a function to close it."""
 
     status: int
     headers: Mapping[str, str]
     chunks: AsyncIterator[bytes]
-    close: Callable[[], Awaitable[None]]
+    close: Callable[[], Coroutine[Any, Any, None]]
+
+    async def read(self, limit_bytes: int) -> bytes | None:
+        """Return the whole body; None for one that is longer."""
+        return await read_at_most(self.chunks, limit_bytes)
+
+    async def finish(self) -> None:
+        """Read on for a moment, then close."""
+        with suppress(TimeoutError, HttpError):
+            async with asyncio.timeout(DRAIN_S):
+                async for _ in self.chunks:
+                    pass
+        await self.close()
 
 
 async def read_at_most(chunks: AsyncIterator[bytes], limit_bytes: int) -> bytes | None:
@@ -48,7 +169,7 @@ async def read_at_most(chunks: AsyncIterator[bytes], limit_bytes: int) -> bytes 
 
 
 class HttpClient(Protocol):
-    """Whatever can send a request. Raises HttpError, also from `chunks`."""
+    """Whatever can send a request. Raises HttpError, also from what it returns."""
 
     async def send(self, request: HttpRequest) -> HttpResponse:
         """Send, and return once the response's headers are there."""
@@ -57,64 +178,3 @@ class HttpClient(Protocol):
     async def close(self) -> None:
         """Close every connection."""
         ...
-
-
-class Httpx2Client:
-    """A connection pool of httpx2, the maintained line of httpx.
-
-    Time-outs between phases are the backend's; here stands only the one to connect. A pool slot is never waited for
-    longer than that either.
-    """
-
-    def __init__(self, *, connect_s: float, max_connections: int, trust: ssl.SSLContext | None = None) -> None:
-        """`trust`: whose certificates are taken; None: what the machine trusts."""
-        self._client = httpx2.AsyncClient(
-            verify=True if trust is None else trust,
-            timeout=httpx2.Timeout(None, connect=connect_s, pool=connect_s),
-            limits=httpx2.Limits(max_connections=max_connections, max_keepalive_connections=max_connections),
-            follow_redirects=False,
-            trust_env=False,
-        )
-
-    async def send(self, request: HttpRequest) -> HttpResponse:
-        """Send, and return once the response's headers are there."""
-        try:
-            response = await self._client.send(
-                self._client.build_request(request.method, request.url, headers=request.headers, content=request.body),
-                stream=True,
-            )
-        except UnicodeError:
-            # Without its cause, which holds the header: an `api_key` that is not ASCII.
-            raise HttpError("a header is not ASCII") from None
-        except (httpx2.HTTPError, httpx2.InvalidURL) as exc:
-            raise _failure(exc) from exc
-        return HttpResponse(response.status_code, response.headers, _chunks(response), response.aclose)
-
-    async def close(self) -> None:
-        """Close every connection."""
-        await self._client.aclose()
-
-
-async def _chunks(response: httpx2.Response) -> AsyncIterator[bytes]:
-    try:
-        async for chunk in response.aiter_bytes():
-            yield chunk
-    except httpx2.HTTPError as exc:
-        raise _failure(exc) from exc
-
-
-def _failure(exc: Exception) -> HttpError:
-    is_connecting = isinstance(exc, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout)
-    is_timeout = isinstance(exc, httpx2.TimeoutException)
-    # Why nothing was sent may be told: a certificate, a name. Later a text could quote what the server said.
-    why = f": {exc}" if is_connecting and str(exc) else ""
-    return HttpError(f"{type(exc).__name__}{why}", is_connecting=is_connecting, is_timeout=is_timeout)
-
-
-def probe(url: str, timeout_s: float = 0.3) -> bytes | None:
-    """GET a URL on this machine; None when nobody answers well. For finding local servers at start."""
-    try:
-        response = httpx2.get(url, timeout=timeout_s, trust_env=False)
-    except httpx2.HTTPError:
-        return None
-    return response.content if response.status_code == 200 else None

@@ -14,7 +14,7 @@ from itertools import islice
 
 import msgspec
 
-from gateway.backends.http import HttpClient, HttpError, HttpRequest, read_at_most
+from gateway.backends.http import HttpClient, HttpError, HttpHead, HttpRequest
 from gateway.settings.models import ModelSettings
 
 FETCH_S = 1.0
@@ -115,9 +115,10 @@ async def fetch_load(client: HttpClient, page: str, model: str | None = None) ->
 
 async def _fetch(client: HttpClient, page: str) -> bytes:
     """Return the page; nothing of one that is not there or too long, as half of it would tell half a load."""
-    response = await client.send(HttpRequest(page, {"accept": "text/plain", "user-agent": "postern"}, method="GET"))
+    head = HttpHead(page, {"accept": "text/plain", "accept-encoding": "identity", "user-agent": "postern"}, "GET")
+    response = await client.send(HttpRequest(head))
     try:
-        found = await read_at_most(response.chunks, MAX_PAGE_BYTES)
+        found = await response.read(MAX_PAGE_BYTES)
         return found if found is not None and response.status == 200 else b""
     finally:
         await response.close()

@@ -1,21 +1,22 @@
 """The `openai` backend: any server that speaks OpenAI's API over HTTP."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 
 import msgspec
 
 from gateway.backends.backend import Call, Health
-from gateway.backends.events import up_to_first_data, whole_events
-from gateway.backends.http import HttpClient, HttpError, HttpRequest, HttpResponse, read_at_most
+from gateway.backends.events import EventReader
+from gateway.backends.http import HttpClient, HttpError, HttpHead, HttpRequest, HttpResponse
 from gateway.backends.load import fetch_load, page_of
+from gateway.backends.openai_stream import OpenAIStream
+from gateway.backends.silence import Silence
+from gateway.core.deadlines import Wheel
 from gateway.core.errors import (
     PosternError,
     UpstreamContextError,
     UpstreamError,
     UpstreamFailureError,
-    UpstreamInterruptedError,
     UpstreamRateLimitError,
     UpstreamRejectionError,
     UpstreamTimeoutError,
@@ -34,8 +35,6 @@ PATHS = {
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """A whole answer larger than this is a fault: 2,048 embeddings of 3,072 numbers as text take about 60 MB."""
 MAX_ERROR_BYTES = 65_536
-DRAIN_S = 0.05
-"""How long the end of a stream is waited for once the answer is whole; it nearly always came with the last chunk."""
 # Statuses that are the request's fault, or could be: no other server would take it. 401, 403 and 404 are not among
 # them: there the fault is in our key or our configuration, and another model may serve.
 CLIENT_FAULTS = frozenset({400, 413, 415, 422})
@@ -44,26 +43,32 @@ CLIENT_FAULTS = frozenset({400, 413, 415, 422})
 class OpenAIBackend:
     """One replica of one model behind an OpenAI-compatible server."""
 
-    def __init__(self, name: str, url: str, settings: ModelSettings, client: HttpClient) -> None:
+    def __init__(
+        self, name: str, url: str, settings: ModelSettings, client: HttpClient, wheel: Wheel | None = None
+    ) -> None:
         self.url = url
         self._name = name
         self._settings = settings
         self._client = client
+        self._wheel = wheel or Wheel()
         self._page = page_of(settings, url)
-        self._headers = {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "postern"}
+        headers = {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "postern"}
         if settings.api_key is not None:
-            self._headers["authorization"] = f"Bearer {settings.api_key.reveal()}"
+            headers["authorization"] = f"Bearer {settings.api_key.reveal()}"
+        self._heads = {operation: HttpHead(url.rstrip("/") + path, headers) for operation, path in PATHS.items()}
 
     async def open(self, call: Call) -> Reply:
         """Send the request and wait for the first block of the answer."""
+        asked = call.request
         request = HttpRequest(
-            self.url.rstrip("/") + PATHS[call.request.operation],
-            {**self._headers, "x-request-id": call.request_id},
-            upstream_body(call.request, self._settings.upstream_model or self._name, self._settings),
+            self._heads[asked.operation],
+            upstream_body(asked, self._settings.upstream_model or self._name, self._settings),
+            {"x-request-id": call.request_id},
+            0 if asked.is_streaming else MAX_BODY_BYTES,
         )
         wait_s = self._patience_s(call)
         try:
-            async with asyncio.timeout(wait_s):
+            with self._wheel.within(wait_s):
                 response = await self._client.send(request)
                 return await self._begin(call, response)
         except TimeoutError as exc:
@@ -89,17 +94,15 @@ class OpenAIBackend:
         await self._client.close()
 
     async def _begin(self, call: Call, response: HttpResponse) -> Reply:
-        """Read the first block, so that what fails before it can still be tried elsewhere."""
         try:
-            await self._check_status(call, response)
-            if not call.request.is_streaming:
-                return await self._whole(call, response)
-            blocks = self._blocks(call, response)
-            first = await up_to_first_data(self._name, blocks)
+            if response.status == 200:
+                return await (self._stream if call.request.is_streaming else self._whole)(call, response)
+            refusal = await self._refusal(call, response)
         except BaseException:
             await response.close()
             raise
-        return Reply(self._name, is_streaming=True, blocks=self._timed(call, first, blocks), close=response.close)
+        await response.close()
+        raise refusal
 
     async def _whole(self, call: Call, response: HttpResponse) -> Reply:
         body = await _read(response, MAX_BODY_BYTES)
@@ -114,28 +117,12 @@ class OpenAIBackend:
             raise UpstreamFailureError(f"{self._name} sent an answer without choices.")
         return Reply(self._name, is_streaming=False, blocks=once(body), close=nothing_to_close)
 
-    async def _blocks(self, call: Call, response: HttpResponse) -> AsyncIterator[bytes]:
-        try:
-            async for block in whole_events(self._name, response.chunks, choice_count(call.request)):
-                yield block
-            await _drain(response)
-        except HttpError as exc:
-            raise UpstreamInterruptedError(f"{self._name} broke off in the middle of its answer.") from exc
-
-    async def _timed(self, call: Call, first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Yield the first block, whose wait `open` has bounded, then the rest, bounding each wait for one."""
-        yield first
-        loop = asyncio.get_running_loop()
-        try:
-            while True:
-                left_s = call.deadline_s - loop.time()
-                async with asyncio.timeout(min(self._settings.timeouts.between_chunks_s, left_s)):
-                    block = await anext(rest, None)
-                if block is None:
-                    return
-                yield block
-        except TimeoutError as exc:
-            raise UpstreamTimeoutError(f"{self._name} fell silent in the middle of its answer.") from exc
+    async def _stream(self, call: Call, response: HttpResponse) -> Reply:
+        """Read the first block, so that what fails before it can still be tried elsewhere."""
+        silence = Silence(self._wheel, self._settings.timeouts.between_chunks_s, call.deadline_s)
+        stream = OpenAIStream(self._name, response, EventReader(self._name, choice_count(call.request)), silence)
+        await stream.begin()
+        return Reply(self._name, is_streaming=True, blocks=stream, close=stream.close)
 
     def _no_answer(self, exc: HttpError) -> UpstreamError:
         if exc.is_connecting:
@@ -143,10 +130,6 @@ class OpenAIBackend:
         if exc.is_timeout:
             return UpstreamTimeoutError(f"{self._name} did not answer in time.", detail=f"{self.url}: {exc}")
         return UpstreamFailureError(f"{self._name} closed the connection before its answer.", detail=str(exc))
-
-    async def _check_status(self, call: Call, response: HttpResponse) -> None:
-        if response.status != 200:
-            raise await self._refusal(call, response)
 
     async def _refusal(self, call: Call, response: HttpResponse) -> PosternError:
         wire = decode_error(await _read(response, MAX_ERROR_BYTES))
@@ -192,18 +175,10 @@ def choice_count(request: Request) -> int:
 
 
 async def _read(response: HttpResponse, limit_bytes: int) -> bytes:
-    body = await read_at_most(response.chunks, limit_bytes)
+    body = await response.read(limit_bytes)
     if body is None:
         raise UpstreamFailureError(f"The model's server sent more than {limit_bytes} bytes.")
     return body
-
-
-async def _drain(response: HttpResponse) -> None:
-    """Read past `[DONE]`: only a connection read to its end can be used again."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(DRAIN_S):
-            async for _ in response.chunks:
-                pass
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> int:

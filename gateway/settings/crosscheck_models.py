@@ -31,6 +31,7 @@ def check_model(model: ModelSettings, path: str) -> Iterator[Fault]:
     yield from _check_pages(model, under(under(path, "watch"), "metrics_urls"))
     yield from _check_capabilities(model, under(path, "capabilities"))
     yield from _check_api_key(model, under(path, "api_key"))
+    yield from _check_proxy(model, under(path, "proxy"))
     yield from _check_domains(model, under(path, "domains"))
     if model.triton is not None:
         yield from _check_triton(model, model.triton, under(path, "triton"))
@@ -115,6 +116,21 @@ def _check_api_key(model: ModelSettings, path: str) -> Iterator[Fault]:
     text = model.api_key.reveal() if model.api_key else ""
     if not (text.isascii() and text.isprintable()):
         yield Fault(path, "holds a character that no header can", "use printable ASCII on one line")
+
+
+def _check_proxy(model: ModelSettings, path: str) -> Iterator[Fault]:
+    """Yield a proxy that could not be asked, without showing it: it may hold a password."""
+    if model.proxy is None:
+        return
+    if model.backend is not BackendKind.OPENAI:
+        yield Fault(path, "is for `backend: openai` only", "leave it out, or set `backend: openai`")
+    try:
+        parts = urlsplit(model.proxy.reveal())
+        is_url = parts.scheme in WEB_SCHEMES and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        is_url = False
+    if not is_url or not model.proxy.reveal().isascii() or not model.proxy.reveal().isprintable():
+        yield Fault(path, "is not a proxy's url", "write http://HOST:PORT, or http://USER:PASSWORD@HOST:PORT")
 
 
 def _check_domains(model: ModelSettings, path: str) -> Iterator[Fault]:

@@ -110,6 +110,13 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Secret | None,
         Meta(description="Bearer key for the upstream, best as `${NAME}` or `${file:PATH}`. null: none is sent."),
     ] = None
+    proxy: Annotated[
+        Secret | None,
+        Meta(
+            description="Forward proxy to reach the urls through, `http://[USER:PASSWORD@]HOST:PORT`. null: none; "
+            "the environment's `HTTPS_PROXY` is not read."
+        ),
+    ] = None
     price: Annotated[PriceSettings, Meta(description="USD per million tokens. Default: nothing is billed.")] = (
         PriceSettings()
     )

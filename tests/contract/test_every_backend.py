@@ -9,7 +9,7 @@ from typing import ClassVar
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from gateway.backends.http import Httpx2Client
+from gateway.backends.http1_pool import Http1Client
 from gateway.backends.onnx.backend import onnx_backends
 from gateway.backends.openai import OpenAIBackend
 from gateway.backends.simulated import SimulatedBackend
@@ -62,7 +62,7 @@ class OpenAI:
         answers = {"at once": Answer(logprobs=[-0.5]), "slow": Answer(ttft_s=5), "dripping": Answer(gap_s=0.5)}
         self.upstream.script(answers[manner])
         settings = model(backend=BackendKind.OPENAI, urls=(self.upstream.url,))
-        return OpenAIBackend("m", self.upstream.url, settings, Httpx2Client(connect_s=1, max_connections=5))
+        return OpenAIBackend("m", self.upstream.url, settings, Http1Client(connect_s=1, max_connections=5))
 
     async def wait_idle(self):
         """Return once the upstream has nothing to do any more."""
@@ -306,7 +306,6 @@ async def test_a_reply_that_nobody_reads_can_be_closed(kind):
     for is_streaming in (True, False):
         answer = await kind.make().open(call(request(stream=is_streaming)))
         await answer.close()
-        await answer.blocks.aclose()
     await kind.wait_idle()
 
 

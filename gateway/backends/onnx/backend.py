@@ -14,6 +14,7 @@ from gateway.backends.backend import Backend, BackendLoadError
 from gateway.backends.chat.template import load_template
 from gateway.backends.chat.tokens import load_tokenizer
 from gateway.backends.engine_backend import EngineBackend
+from gateway.backends.http1_pool import Commons
 from gateway.backends.onnx.engine import OnnxEngine
 from gateway.settings.models import ModelSettings
 
@@ -37,7 +38,7 @@ class _Config(msgspec.Struct):
     model: _Model
 
 
-def onnx_backends(name: str, settings: ModelSettings) -> list[Backend]:
+def onnx_backends(name: str, settings: ModelSettings, _: Commons | None = None) -> list[Backend]:
     """Return the one backend of a model inside the gateway. Raises BackendLoadError."""
     if settings.onnx is None:
         raise BackendLoadError("onnx", "is missing", "`backend: onnx` needs it, such as `onnx: {path: models/qwen}`")

@@ -8,7 +8,7 @@ from gateway.backends.backend import Backend, BackendLoadError
 from gateway.backends.chat.template import load_template
 from gateway.backends.chat.tokens import load_tokenizer
 from gateway.backends.engine_backend import EngineBackend
-from gateway.backends.http import Httpx2Client
+from gateway.backends.http1_pool import Commons, Http1Client
 from gateway.backends.load import page_of
 from gateway.backends.triton.dialects import Dialect
 from gateway.backends.triton.engine import TritonEngine, Watch
@@ -25,35 +25,35 @@ GRPC_SCHEMES = frozenset({"grpc", "grpcs"})
 METRICS_PORT = 8002
 
 
-def triton_backends(name: str, settings: ModelSettings) -> list[Backend]:
+def triton_backends(name: str, settings: ModelSettings, commons: Commons | None = None) -> list[Backend]:
     """Return a backend a replica, each with connections of its own.
 
     Raises BackendLoadError where a file can't be used, or a LoRA adapter can't be named in the dialect.
     """
     template = None if settings.chat_template is None else load_template(settings.chat_template)
     tokenizer = None if settings.tokenizer is None else load_tokenizer(settings.tokenizer)
-    engines = triton_engines(name, settings)
+    engines = triton_engines(name, settings, commons)
     return [EngineBackend(name, settings, engine, template, tokenizer) for engine in engines]
 
 
-def triton_engines(name: str, settings: ModelSettings) -> list[TritonEngine]:
+def triton_engines(name: str, settings: ModelSettings, commons: Commons | None = None) -> list[TritonEngine]:
     """Return an engine a replica."""
-    triton = settings.triton
+    triton, commons = settings.triton, commons or Commons()
     if triton is None:
         raise BackendLoadError("triton", "missing", "say which dialect the model speaks: vllm, trtllm or llmapi")
     dialect = dialect_of(triton)
     return [
-        TritonEngine(name, url, dialect, _transport(name, url, settings, triton), _watch(name, url, settings, triton))
+        TritonEngine(name, url, dialect, _transport(name, url, settings, commons), _watch(name, url, settings, commons))
         for url in settings.urls
     ]
 
 
-def _watch(name: str, url: str, settings: ModelSettings, triton: TritonSettings) -> Watch:
+def _watch(name: str, url: str, settings: ModelSettings, commons: Commons) -> Watch:
     page = _default_page(url) if settings.watch.metrics_urls is None else page_of(settings, url)
     if page is None:
         return Watch(settings.watch.interval_s)
-    client = Httpx2Client(connect_s=settings.timeouts.connect_s, max_connections=1)
-    return Watch(settings.watch.interval_s, client, page, _model_of(name, settings, triton))
+    client = Http1Client(connect_s=settings.timeouts.connect_s, max_connections=1, commons=commons)
+    return Watch(settings.watch.interval_s, client, page, _model_of(name, settings))
 
 
 def _default_page(url: str) -> str:
@@ -62,8 +62,8 @@ def _default_page(url: str) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{METRICS_PORT}/metrics"
 
 
-def _model_of(name: str, settings: ModelSettings, triton: TritonSettings) -> str:
-    return triton.model or settings.upstream_model or name
+def _model_of(name: str, settings: ModelSettings) -> str:
+    return (settings.triton and settings.triton.model) or settings.upstream_model or name
 
 
 def dialect_of(settings: TritonSettings) -> Dialect:
@@ -82,17 +82,19 @@ def dialect_of(settings: TritonSettings) -> Dialect:
     return LlmapiDialect()
 
 
-def _transport(name: str, url: str, settings: ModelSettings, triton: TritonSettings) -> Transport:
-    model = _model_of(name, settings, triton)
-    version = triton.version or ""
+def _transport(name: str, url: str, settings: ModelSettings, commons: Commons) -> Transport:
+    model = _model_of(name, settings)
+    triton = settings.triton
+    version = (triton and triton.version) or ""
+    ca_file = None if triton is None else triton.ca_file
     connect_s = settings.timeouts.connect_s
     parts = urlsplit(url)
     if parts.scheme in GRPC_SCHEMES:
         is_tls = parts.scheme == "grpcs"
-        roots = _roots(triton.ca_file) if is_tls else None
+        roots = _roots(ca_file) if is_tls else None
         return GrpcTransport(GrpcRoute(parts.netloc, model, version, is_tls, roots, settings.api_key, connect_s))
-    trust = None if triton.ca_file is None else _trust(triton.ca_file)
-    client = Httpx2Client(connect_s=connect_s, max_connections=settings.max_connections, trust=trust)
+    trust = None if ca_file is None else _trust(ca_file)
+    client = Http1Client(connect_s=connect_s, max_connections=settings.max_connections, trust=trust, commons=commons)
     return HttpTransport(HttpRoute(url, model, version, settings.api_key), client)
 
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from gateway.backends.http import HttpClient, HttpError, HttpRequest, HttpResponse, read_at_most
+from gateway.backends.http import HttpClient, HttpError, HttpHead, HttpRequest, HttpResponse
 from gateway.backends.triton.facts import facts_of
 from gateway.backends.triton.wire import Ask, Fault, Input, ModelFacts, Outputs, Value, WireError
 from gateway.core.secret import Secret
@@ -46,15 +46,17 @@ class HttpTransport:
         self._headers = {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "postern"}
         if route.api_key is not None:
             self._headers["authorization"] = f"Bearer {route.api_key.reveal()}"
+        self._heads: dict[tuple[str, str], HttpHead] = {}
 
     async def ask(self, ask: Ask, _: ModelFacts) -> AsyncGenerator[Outputs, None]:
         """Yield the responses to one request."""
         fields: dict[str, object] = {given.name: _plain(given) for given in ask.inputs}
         body = msgspec.json.encode({"id": ask.request_id, **fields})
         model = _name(ask.model) if ask.model else self._model
-        response = await self._send(f"{model}/{'generate_stream' if ask.is_streaming else 'generate'}", body)
+        way, whole_bytes = ("generate_stream", 0) if ask.is_streaming else ("generate", MAX_BODY_BYTES)
+        response = await self._send(f"{model}/{way}", body, whole_bytes)
         try:
-            payloads = _events(response.chunks) if ask.is_streaming else _whole(response.chunks)
+            payloads = _events(response.chunks) if ask.is_streaming else _whole(response)
             async for payload in payloads:
                 yield _outputs_of(payload)
         except HttpError as exc:
@@ -62,22 +64,29 @@ class HttpTransport:
         finally:
             await response.close()
 
-    async def _send(self, path: str, body: bytes | None = None) -> HttpResponse:
+    async def _send(self, path: str, body: bytes | None, whole_bytes: int) -> HttpResponse:
         """Send a request. Raises WireError for any status but 200; whoever gets the response closes it."""
-        request = HttpRequest(self._models + path, self._headers, body or b"", "GET" if body is None else "POST")
+        head = self._head(path, "GET" if body is None else "POST")
         try:
-            response = await self._client.send(request)
+            response = await self._client.send(HttpRequest(head, body or b"", whole_bytes=whole_bytes))
         except HttpError as exc:
             raise _broken(exc) from exc
         if response.status == 200:
             return response
         try:
-            told = await _read(response.chunks)
+            told = await _read(response)
         except HttpError as exc:
             raise _broken(exc) from exc
         finally:
             await response.close()
         raise WireError(Fault.TOLD, _error_in(told) or "", CODES.get(response.status, f"HTTP {response.status}"))
+
+    def _head(self, path: str, method: str) -> HttpHead:
+        """Return what requests to a path have in common; of paths there are a handful."""
+        head = self._heads.get((path, method))
+        if head is None:
+            head = self._heads[path, method] = HttpHead(self._models + path, self._headers, method)
+        return head
 
     async def is_ready(self) -> bool:
         """Tell whether the server would run the model now."""
@@ -94,9 +103,9 @@ class HttpTransport:
         return facts_of(_object_in(await self._get(self._model)), _object_in(await self._get(f"{self._model}/config")))
 
     async def _get(self, path: str) -> bytes:
-        response = await self._send(path)
+        response = await self._send(path, None, MAX_BODY_BYTES)
         try:
-            return await _read(response.chunks)
+            return await _read(response)
         except HttpError as exc:
             raise _broken(exc) from exc
         finally:
@@ -128,12 +137,12 @@ async def _events(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         raise WireError(Fault.BROKEN, "the stream ended inside an event")
 
 
-async def _whole(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield await _read(chunks)
+async def _whole(response: HttpResponse) -> AsyncIterator[bytes]:
+    yield await _read(response)
 
 
-async def _read(chunks: AsyncIterator[bytes]) -> bytes:
-    body = await read_at_most(chunks, MAX_BODY_BYTES)
+async def _read(response: HttpResponse) -> bytes:
+    body = await response.read(MAX_BODY_BYTES)
     if body is None:
         raise WireError(Fault.BROKEN, f"a body of more than {MAX_BODY_BYTES} bytes")
     return body

@@ -2,7 +2,8 @@
 
 import pytest
 
-from gateway.backends.http import HttpError, HttpRequest, Httpx2Client
+from gateway.backends.http import HttpError, HttpHead, HttpRequest
+from gateway.backends.httpx2_client import Httpx2Client
 from gateway.core.secret import Secret
 from gateway.settings.crosscheck import crosscheck, draft_whole
 from gateway.settings.models import BackendKind
@@ -30,6 +31,6 @@ def test_a_key_of_printable_ascii_is_none():
 async def test_a_header_that_cannot_be_written_is_a_failed_exchange():
     client = Httpx2Client(connect_s=1, max_connections=1)
     with pytest.raises(HttpError) as raised:
-        await client.send(HttpRequest("http://127.0.0.1:1/v1", {"authorization": "Bearer sk-schlüssel"}, b""))
+        await client.send(HttpRequest(HttpHead("http://127.0.0.1:1/v1", {"authorization": "Bearer sk-schlüssel"})))
     assert "sk-" not in str(raised.value)
     await client.close()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.backends import load as load_module
-from gateway.backends.http import HttpError, HttpResponse
+from gateway.backends.http import HttpError, IteratedResponse
 from gateway.backends.load import MAX_PAGE_BYTES, Load, fetch_load, page_of, parse_load
 from gateway.settings.engines import WatchSettings
 from gateway.settings.models import BackendKind
@@ -99,7 +99,7 @@ class Page:
         self.asked.append(request)
         if self._fault is not None:
             raise self._fault
-        return HttpResponse(self._status, {}, self._read(), self._close)
+        return IteratedResponse(self._status, {}, self._read(), self._close)
 
     async def _read(self):
         for chunk in self._chunks:
@@ -118,8 +118,8 @@ async def test_a_page_is_asked_for_without_anybodys_key():
     client = Page(VLLM[:100], VLLM[100:])
     assert await fetch_load(client, "http://h/metrics") == Load(3, 7, 0.42)
     (asked,) = client.asked
-    assert (asked.method, asked.url, client.is_closed) == ("GET", "http://h/metrics", True)
-    assert "authorization" not in {name.lower() for name in asked.headers}
+    assert (asked.head.method, asked.head.url, client.is_closed) == ("GET", "http://h/metrics", True)
+    assert "authorization" not in {name.lower() for name in {**asked.head.headers, **asked.headers}}
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gateway.backends.http import HttpResponse
+from gateway.backends.http import IteratedResponse
 from gateway.backends.openai import OpenAIBackend
 from gateway.core.errors import PosternError, UpstreamFailureError, UpstreamInterruptedError, UpstreamTimeoutError
 from gateway.schema.request import Operation
@@ -25,7 +25,7 @@ class FakeHttp:
 
     async def send(self, _):
         self.open_now += 1
-        return HttpResponse(self.status, {}, self._read(), self._close)
+        return IteratedResponse(self.status, {}, self._read(), self._close)
 
     async def _read(self):
         for piece in self.chunks:
@@ -111,7 +111,7 @@ async def test_an_error_after_a_ping_still_comes_before_the_answer_begins():
 
 
 async def test_pings_without_end_do_not_fill_the_memory(monkeypatch):
-    monkeypatch.setattr("gateway.backends.events.MAX_EVENT_BYTES", 100)
+    monkeypatch.setattr("gateway.backends.openai_stream.MAX_EVENT_BYTES", 100)
     error = await raised_by(backend(FakeHttp(*[PING] * 100, STREAM)).open(call(request(stream=True))))
     assert isinstance(error, UpstreamFailureError)
 

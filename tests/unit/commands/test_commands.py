@@ -261,7 +261,7 @@ routes:
 """
 
 
-def refuse(name, settings):
+def refuse(name, settings, commons):
     raise BackendLoadError("chat_template", f"is not there: {settings.chat_template}", "name a template")
 
 

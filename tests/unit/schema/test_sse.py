@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.backends.events import whole_events
+from gateway.backends.events import EventReader
 from gateway.core.errors import UpstreamError, UpstreamFailureError, UpstreamInterruptedError
 from gateway.schema.sse import DONE, EventCutter, data_of, event_of, events_in
-from tests.builders import blocks_of, chunk, usage_chunk
+from tests.builders import chunk, usage_chunk
 
 OPENAI = (
     chunk("", role="assistant")
@@ -75,21 +75,17 @@ def is_whole(block: bytes) -> bool:
 
 
 def drive(pieces: list[bytes]) -> list[bytes]:
-    """Run `whole_events` to its end; it awaits nothing but its chunks, which are at hand, so no loop is needed."""
-
-    async def run() -> list[bytes]:
-        async def chunks():
-            for piece in pieces:
-                yield piece
-
-        return [block async for block in whole_events("m", chunks())]
-
-    work = run()
-    try:
-        work.send(None)
-    except StopIteration as end:
-        return end.value
-    raise AssertionError("whole_events waited for something else than its chunks")
+    """Read a stream to its end."""
+    reader, blocks = EventReader("m"), []
+    for piece in pieces:
+        blocks.append(reader.feed(piece))
+        if reader.failure is not None:
+            raise reader.failure
+        if reader.is_done:
+            break
+    else:
+        blocks.append(reader.end())
+    return [block for block in blocks if block]
 
 
 @every_stream
@@ -146,6 +142,13 @@ def test_an_error_in_the_stream_is_raised_wherever_it_is_split(error):
             drive(pieces)
 
 
+def test_what_came_before_an_error_is_given_whatever_it_came_with():
+    sound, error = chunk("Hello") + chunk(" wor"), b'data: {"error":{"message":"boom"}}\n\n'
+    reader = EventReader("m")
+    assert reader.feed(sound + error + chunk("ld") + DONE) == sound
+    assert isinstance(reader.failure, UpstreamFailureError)
+
+
 def test_content_that_speaks_of_errors_is_no_error():
     stream = chunk('"error"', error=None) + chunk('{"error": {"message": "x"}}') + chunk("error", finish_reason="stop")
     assert b"".join(drive([stream + DONE])) == stream + DONE
@@ -167,10 +170,10 @@ def test_a_page_in_place_of_events_is_an_error():
         drive([b"<html>\n\n<body>It works!</body>\n\n"])
 
 
-async def test_an_event_without_an_end_is_given_up(monkeypatch):
+def test_an_event_without_an_end_is_given_up(monkeypatch):
     monkeypatch.setattr("gateway.backends.events.MAX_EVENT_BYTES", 100)
     with pytest.raises(UpstreamFailureError, match="without an end"):
-        [_ async for _ in whole_events("m", blocks_of(b"data: " + b"x" * 60, b"x" * 60))]
+        drive([b"data: " + b"x" * 60, b"x" * 60])
 
 
 @given(st.data(), st.sampled_from(sorted(GOLDEN)))

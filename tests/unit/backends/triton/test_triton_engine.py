@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from gateway.backends.backend import Health
-from gateway.backends.http import HttpResponse
+from gateway.backends.http import IteratedResponse
 from gateway.backends.triton.engine import TritonEngine, Watch
 from gateway.backends.triton.tensorrt import TrtllmDialect
 from gateway.backends.triton.vllm import VllmDialect
@@ -239,7 +239,7 @@ class FakePage:
         self.page, self.is_closed = page, False
 
     async def send(self, _):
-        return HttpResponse(200, {}, once(self.page), nothing)
+        return IteratedResponse(200, {}, once(self.page), nothing)
 
     async def close(self):
         self.is_closed = True

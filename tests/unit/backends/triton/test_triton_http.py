@@ -5,7 +5,7 @@ import asyncio
 import msgspec
 import pytest
 
-from gateway.backends.http import HttpError, HttpResponse
+from gateway.backends.http import HttpError, IteratedResponse
 from gateway.backends.triton.http_transport import HttpRoute, HttpTransport
 from gateway.backends.triton.wire import Ask, Datatype, Fault, Input, WireError
 from gateway.core.secret import Secret
@@ -27,7 +27,7 @@ class FakeHttp:
         if isinstance(self.status, Exception):
             raise self.status
         self.open_now += 1
-        return HttpResponse(self.status, {}, self._read(), self._close)
+        return IteratedResponse(self.status, {}, self._read(), self._close)
 
     async def _read(self):
         for chunk in self.chunks:
@@ -57,7 +57,7 @@ async def test_a_request_is_json_of_its_inputs():
     http = FakeHttp(b"{}")
     await responses(http, is_streaming=False)
     (sent,) = http.sent
-    assert sent.url == "http://h:8000/v2/models/my%20model/generate"
+    assert sent.head.url == "http://h:8000/v2/models/my%20model/generate"
     assert msgspec.json.decode(sent.body) == {"id": "task-1", "text_input": "Hé", "stop_words": ["a", "b"]}
     assert http.open_now == 0
 
@@ -65,19 +65,19 @@ async def test_a_request_is_json_of_its_inputs():
 async def test_a_version_and_a_key_are_sent_where_they_are_set():
     http = FakeHttp(b'{"inputs": []}')
     await transport_of(http, version="3", api_key=Secret("k")).describe()
-    assert [sent.url.removeprefix("http://h:8000/v2/models/") for sent in http.sent] == [
+    assert [sent.head.url.removeprefix("http://h:8000/v2/models/") for sent in http.sent] == [
         "my%20model/versions/3",
         "my%20model/versions/3/config",
     ]
-    assert {sent.method for sent in http.sent} == {"GET"}
-    assert {sent.headers["authorization"] for sent in http.sent} == {"Bearer k"}
+    assert {sent.head.method for sent in http.sent} == {"GET"}
+    assert {sent.head.headers["authorization"] for sent in http.sent} == {"Bearer k"}
 
 
 async def test_another_model_of_the_server_can_be_asked():
     http = FakeHttp(b"{}")
     ask = Ask("task-1", INPUTS, is_streaming=False, model="inside")
     assert [outputs async for outputs in transport_of(http, version="3").ask(ask, facts())] == [{}]
-    assert http.sent[0].url == "http://h:8000/v2/models/inside/generate"
+    assert http.sent[0].head.url == "http://h:8000/v2/models/inside/generate"
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
