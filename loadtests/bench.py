@@ -6,7 +6,6 @@ round. The subject has one core to itself; the fake upstream and the load genera
 """
 
 import argparse
-import os
 import random
 import signal
 import sys
@@ -17,7 +16,7 @@ from types import FrameType
 
 from loadtests import baseline, machine, peers, processes, report
 from loadtests.results import Result, Results, save
-from loadtests.scenarios import CHECK, PEERS, QUICK, SCENARIOS, SLOW, Kind, Scenario, without_peers
+from loadtests.scenarios import CHECK, QUICK, SCENARIOS, SLOW, Kind, Scenario, without_peers
 from loadtests.subjects import FEATURES, Launch, Subject, Upstreams, start_nginx, start_postern, start_upstreams
 from loadtests.turns import Turn, TurnError, Turns
 
@@ -60,26 +59,26 @@ def main() -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Measure, then tell, compare or keep."""
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2:
+    core, load_core = processes.cores()
+    if core == load_core:
         print("there is one core only: subject, upstream and load generator share it, so CPU counts but rates don't")
     with tempfile.TemporaryDirectory(prefix="postern-bench-") as folder:
-        stage = processes.Stage(Path(folder), cores[0], cores[-1])
+        stage = processes.Stage(Path(folder), core, load_core)
         with stage:
             bench = Bench(stage, options)
             for scenario in chosen(options):
                 bench.measure(scenario)
             if options.check:
-                return baseline.check(bench.results, bench.measure_again)
+                return max(baseline.check(bench.results, bench.measure_again), 1 if bench.results.fails() else 0)
             results = bench.results
     if options.baseline:
         baseline.write(results)
         return 0
-    print(report.markdown(results, machine.command_line()))
+    print(report.figures(results))
     if options.save:
         save(results, Path(options.save))
         report.write(results, Path(options.save), machine.command_line())
-    return 0
+    return 1 if results.fails() else 0
 
 
 def chosen(options: argparse.Namespace) -> list[Scenario]:
@@ -144,9 +143,7 @@ class Bench:
             if scenario.kind is Kind.CLOSED:
                 self._turns.run(scenario, subject, self._subjects["nginx"], WARM_UP_S * SLOW.get(name, 1))
         except TurnError as exc:
-            if name not in PEERS:
-                raise
-            result.missing[name] = str(exc)
+            self._miss(name, result, f"{exc}\n{self._stage.last_lines(subject.processes[0])}")
             return False
         return True
 
@@ -157,14 +154,12 @@ class Bench:
         try:
             self._subjects[name] = launcher(name)(self._stage, self._upstreams)
         except (peers.MissingError, processes.StartError, FileNotFoundError) as exc:
-            if name not in PEERS and not isinstance(exc, FileNotFoundError):
-                raise SystemExit(str(exc)) from exc
-            result.missing[name] = str(exc)
+            self._miss(name, result, str(exc))
             return None
         return self._subjects[name]
 
     def _turn(self, scenario: Scenario, name: str, result: Result) -> Turn | None:
-        """Run one turn; a peer that fails one is told as missing from there on, Postern stops the run."""
+        """Run one turn; a subject that fails one is told as missing."""
         if scenario.kind is Kind.IDLE:
             self._stop(name)
         subject = self._start(name, result)
@@ -175,10 +170,14 @@ class Bench:
         try:
             return self._turns.run(scenario, subject, self._subjects.get("nginx", subject), seconds)
         except TurnError as exc:
-            if name not in PEERS:
-                raise TurnError(f"{exc}\n{self._stage.last_lines(subject.processes[0])}") from exc
-            result.missing[name] = str(exc)
+            self._miss(name, result, f"{exc}\n{self._stage.last_lines(subject.processes[0])}")
             return None
+
+    def _miss(self, name: str, result: Result, reason: str) -> None:
+        result.missing[name] = reason.partition("\n")[0]
+        print(f"\n{name} is missing from {result.scenario.name}: {reason}", file=sys.stderr, flush=True)
+        if name == "nginx":
+            raise TurnError("without nginx there is nothing to compare with")
 
     def _stop(self, name: str) -> None:
         subject = self._subjects.pop(name, None)

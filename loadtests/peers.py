@@ -2,6 +2,7 @@
 
     python -m loadtests.peers            install all three into .bench/
     python -m loadtests.peers portkey    install one
+    python -m loadtests.peers py-spy     the profiler of loadtests/stages.py; locust: what runs loadtests/locustfile.py
 
 A peer that can't be installed is missing from the report, which says why.
 """
@@ -73,7 +74,7 @@ def python_from(*wanted: tuple[int, int]) -> str:
 
 def start_litellm(stage: Stage, upstreams: Upstreams) -> Subject:
     """Start LiteLLM with one worker and nothing switched on but routing by name: no keys, no cache, no log."""
-    program = _installed("litellm", "bin/litellm")
+    program = installed("litellm", "bin/litellm")
     models = [
         {
             "model_name": name,
@@ -94,7 +95,7 @@ def start_litellm(stage: Stage, upstreams: Upstreams) -> Subject:
 
 def start_portkey(stage: Stage, upstreams: Upstreams) -> Subject:
     """Start Portkey; it is told by headers where to go."""
-    server = _installed("portkey", "node_modules/@portkey-ai/gateway/build/start-server.js")
+    server = installed("portkey", "node_modules/@portkey-ai/gateway/build/start-server.js")
     port = free_port()
     process = stage.start(["node", server, f"--port={port}", "--headless"], port, stage.subject_core)
     doors = [
@@ -114,7 +115,7 @@ def start_portkey(stage: Stage, upstreams: Upstreams) -> Subject:
 
 def start_vllm_router(stage: Stage, upstreams: Upstreams) -> Subject:
     """Start vllm-router, a process an upstream: it balances, and knows no models. The second one idles meanwhile."""
-    program = _installed("vllm-router", "bin/vllm-router")
+    program = installed("vllm-router", "bin/vllm-router")
     processes, doors = [], []
     for upstream in upstreams[:2]:
         port, metrics_port = free_port(), free_port()
@@ -126,7 +127,8 @@ def start_vllm_router(stage: Stage, upstreams: Upstreams) -> Subject:
     return Subject("vllm-router", processes, doors[0], doors[1])
 
 
-def _installed(name: str, program: str) -> str:
+def installed(name: str, program: str) -> str:
+    """Return the path of what was installed, or say how to install it."""
     path = PLACE / name / program
     if not path.exists():
         raise MissingError(f"not installed: python -m loadtests.peers {name}")
@@ -154,12 +156,14 @@ INSTALLERS: dict[str, Callable[[], None]] = {
     "vllm-router": install_vllm_router,
     "portkey": install_portkey,
     "litellm": install_litellm,
+    "py-spy": lambda: _install_python("py-spy", sys.executable),
+    "locust": lambda: _install_python("locust", sys.executable),
 }
 
 
 def main(names: list[str]) -> int:
     """Install peers; say of each how it went. Never fails for one that can't be had."""
-    for name in names or list(INSTALLERS):
+    for name in names or list(PEERS):
         if name not in INSTALLERS:
             print(f"no peer is called {name}; there are {', '.join(INSTALLERS)}")
             return 2

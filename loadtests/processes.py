@@ -98,6 +98,12 @@ def _signal_all(process: subprocess.Popen[bytes], number: signal.Signals) -> Non
         return
 
 
+def cores() -> tuple[int, int]:
+    """Return the subject's core, and the one that upstream and load generator share; the same where there is one."""
+    found = sorted(os.sched_getaffinity(0))
+    return found[0], found[-1]
+
+
 def free_port() -> int:
     """Return a port that is free now; below 50000, as clusters of Redis want one 10,000 above."""
     while True:

@@ -33,18 +33,26 @@ METHOD = """## How to read this
 
 
 def markdown(results: Results, command: str) -> str:
-    """Return the report."""
+    """Return the report: what was measured, how, and on what."""
     machine = results.machine
     parts = [
         "# Load tests",
         f"Measured on {machine['date']}, code {machine['code']}, by `{command}`.",
         f"{machine['processor']}, {machine['memory']}, {machine['system']}; {machine['programs']}. {busy(results)}",
-        goals(results),
         "![CPU a request, as multiples of nginx's](report.png)" if "saturation" in results.scenarios else "",
+        figures(results),
+        METHOD,
+    ]
+    return "\n\n".join(part.strip() for part in parts if part) + "\n"
+
+
+def figures(results: Results) -> str:
+    """Return the tables alone."""
+    parts = [
+        goals(results),
         *(section(result) for result in results.scenarios.values()),
         missing(results),
         limits(results),
-        METHOD,
     ]
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
@@ -165,7 +173,7 @@ def idle(result: Result) -> str:
 def missing(results: Results) -> str:
     """Say what could not be measured, and why."""
     lines = [
-        f"- {title(name)}, {result.scenario.title}: {reason.strip().splitlines()[-1][:300]}"
+        f"- {title(name)}, {result.scenario.title}: {reason[:300]}"
         for result in results.scenarios.values()
         for name, reason in result.missing.items()
     ]

@@ -8,7 +8,7 @@ from loadtests import peers
 from loadtests.bodies import Plan
 from loadtests.counting import Shares
 from loadtests.figures import Estimate, estimate, ratios
-from loadtests.scenarios import Kind, Scenario
+from loadtests.scenarios import PEERS, Kind, Scenario
 from loadtests.subjects import FEATURES
 from loadtests.turns import Turn
 
@@ -54,6 +54,10 @@ class Results(NamedTuple):
 
     machine: dict[str, str]
     scenarios: dict[str, Result]
+
+    def fails(self) -> list[str]:
+        """Return our own subjects that failed a turn or did not start; a peer's absence is no failure of ours."""
+        return [name for result in self.scenarios.values() for name in result.missing if name not in PEERS]
 
 
 def title(subject: str) -> str:

@@ -34,7 +34,7 @@ def test_a_turn_of_each_is_counted_and_told(tmp_path):
     assert times.median > 1
     assert result.against("nginx") == Estimate(1, 1, 1)
     assert 0.2 < result.shares("postern-walk").subject < 1.2
-    assert (tmp_path / "report.md").read_text() == done.stdout.rstrip("\n") + "\n"
+    assert done.stdout.strip() in (tmp_path / "report.md").read_text()
     assert (tmp_path / "report.png").stat().st_size > 5000
 
 
