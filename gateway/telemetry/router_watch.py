@@ -27,8 +27,8 @@ class RouterMetrics:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._feedback = self._counter(names.FEEDBACK, "Answers marked.", "route", "model", "tier", "verdict")
-        self._requests = self._counter(
+        self._feedback = metrics.counter(names.FEEDBACK, "Answers marked.", "route", "model", "tier", "verdict")
+        self._requests = metrics.counter(
             names.ROUTER_REQUESTS,
             "Requests judged, by their side.",
             "route",
@@ -36,20 +36,20 @@ class RouterMetrics:
             "mode",
             "decision",
         )
-        self._agreement = self._counter(
+        self._agreement = metrics.counter(
             names.ROUTER_AGREEMENT, "Shadows' sides against those decided.", "route", "router", "agrees"
         )
-        self._dropped = self._counter(names.SHADOW_DROPPED, "Requests that a shadow did not get to.", "router")
-        self._rows = self._counter(names.LEARNING_LOG_ROWS, "Rows for the learning log.", "outcome")
+        self._dropped = metrics.counter(names.SHADOW_DROPPED, "Requests that a shadow did not get to.", "router")
+        # The log's own thread counts: only prometheus_client's counters take locks.
+        self._rows = Counter(
+            names.LEARNING_LOG_ROWS, "Rows for the learning log.", ("outcome",), registry=metrics.registry
+        )
         self._drift = self._gauge(names.DRIFT, "Population stability index against training.", "router", "signal")
         self._error = self._gauge(names.CALIBRATION_ERROR, "Mean distance of chances to marks.", "router", "tier")
         self._bias = self._gauge(names.CALIBRATION_BIAS, "By how much chances are above marks.", "router", "tier")
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(name, text, labels, registry=self._metrics.registry, multiprocess_mode="livemostrecent")
-
-    def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(name, text, labels, registry=self._metrics.registry)
 
     def count_mark(self, route: str, model: str, tier: str | None, mark: float) -> None:
         """Count an answer's first mark: `good` from one half on."""
