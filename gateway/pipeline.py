@@ -349,7 +349,7 @@ class Pipeline:
     async def _relay_whole(self, ctx: RequestContext, reply: Reply, client: Client) -> None:
         body = b"".join([block async for block in reply.blocks])
         ctx.first_token_s = ctx.last_token_s = ctx.stopwatch.elapsed_s()
-        ctx.usage = usage_of_body(body, ctx.prompt_tokens)
+        ctx.usage = usage_of_body(body, ctx.prompt_tokens, reply.answer)
         ctx.bill = bill_of(ctx, ctx.usage, self.parts.models, pays=ctx.is_own_call)
         await client.answer(ctx, body)
 

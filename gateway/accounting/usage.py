@@ -46,9 +46,14 @@ _GENERATED = ("content", "reasoning_content", "reasoning", "refusal", "tool_call
 """The fields of a message that a model writes; vLLM and others tell its thoughts under the second or third name."""
 
 
-def usage_of_body(body: bytes, prompt_tokens: int) -> Usage:
-    """Return the usage that a whole body tells; else an estimate from the prompt's estimate and the choices' texts."""
-    return usage_of(decode_answer(body)) or Usage(prompt_tokens, _estimate_completion_tokens(body), is_estimated=True)
+def usage_of_body(body: bytes, prompt_tokens: int, answer: Answer | None = None) -> Usage:
+    """Return the usage that a whole body tells; else an estimate from the prompt's estimate and the choices' texts.
+
+    `answer`: the body, where it has been decoded already.
+    """
+    return usage_of(answer or decode_answer(body)) or Usage(
+        prompt_tokens, _estimate_completion_tokens(body), is_estimated=True
+    )
 
 
 def _estimate_completion_tokens(body: bytes) -> int:

@@ -115,7 +115,7 @@ class OpenAIBackend:
             raise UpstreamFailureError(f"{self._name} sent an error with status 200.")
         if not answer.choices and call.request.operation is not Operation.EMBEDDING:
             raise UpstreamFailureError(f"{self._name} sent an answer without choices.")
-        return Reply(self._name, is_streaming=False, blocks=once(body), close=nothing_to_close)
+        return Reply(self._name, is_streaming=False, blocks=once(body), close=nothing_to_close, answer=answer)
 
     async def _stream(self, call: Call, response: HttpResponse) -> Reply:
         """Read the first block, so that what fails before it can still be tried elsewhere."""

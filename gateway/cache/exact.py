@@ -73,7 +73,9 @@ class ExactCache:
 
     async def keep(self, key: str, reply: Reply, judgement: Judgement | None, body: bytes) -> None:
         """Store a reply's whole answer; one that is cut short, failed or too large is left out."""
-        if len(body) > self._settings.max_entry_bytes or not is_whole(body, is_streaming=reply.is_streaming):
+        if len(body) > self._settings.max_entry_bytes:
+            return
+        if not is_whole(body, is_streaming=reply.is_streaming, answer=reply.answer):
             return
         has_passed = reply.verdict is not None and reply.verdict.has_passed
         entry = Entry(key, reply.model, judgement, reply.is_streaming, self._wall_clock(), body, has_passed)
@@ -90,16 +92,18 @@ def _decode(value: bytes) -> Entry | None:
         return None
 
 
-def is_whole(body: bytes, *, is_streaming: bool) -> bool:
-    """Tell whether an answer came to its natural end, each of its choices. Embeddings have `data` in their place."""
+def is_whole(body: bytes, *, is_streaming: bool, answer: Answer | None = None) -> bool:
+    """Tell whether an answer came to its natural end, each of its choices. Embeddings have `data` in their place.
+
+    `answer`: the body, where it has been decoded already.
+    """
     try:
-        return _is_whole_stream(body) if is_streaming else _is_whole_body(body)
+        return _is_whole_stream(body) if is_streaming else _is_whole_answer(answer or decode_answer(body))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
 
 
-def _is_whole_body(body: bytes) -> bool:
-    answer = decode_answer(body)
+def _is_whole_answer(answer: Answer) -> bool:
     if answer.is_error:
         return False
     if answer.choices is None:

@@ -7,8 +7,8 @@ left the call is cancelled.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
-from typing import Any, Final, Self
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from typing import Final, Self
 
 from gateway.core.reply import Reply
 
@@ -26,7 +26,7 @@ class Flights:
     def __init__(self, max_kept_bytes: int = MAX_KEPT_BYTES) -> None:
         self.max_kept_bytes = max_kept_bytes
         self._flights: dict[str, _Flight] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._under_way: set[_Flight] = set()
 
     async def ride(self, key: str, start: Start, finish: Finish, *, alone: bool = False) -> tuple[Reply, bool]:
         """Return a reply, and whether it comes from a call that was under way already.
@@ -39,26 +39,22 @@ class Flights:
         flight = _Flight(self, key, finish)
         if not alone:
             self._flights[key] = flight
-        flight.task = self.spawn(flight.fly(start))
+        self._under_way.add(flight)
+        flight.task = asyncio.get_running_loop().create_task(flight.fly(start))
         return await flight.board(is_launcher=True), False
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        """Have work done by a task that `close` waits for."""
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    def remove(self, key: str, flight: "_Flight") -> None:
-        """Take a flight off the table, if it is still the one that stands there."""
-        if self._flights.get(key) is flight:
-            del self._flights[key]
+    def remove(self, flight: "_Flight") -> None:
+        """Take a flight off the table, on which another may stand in its place by now."""
+        self._under_way.discard(flight)
+        if self._flights.get(flight.key) is flight:
+            del self._flights[flight.key]
 
     async def close(self) -> None:
         """Cancel what is still under way and wait for it."""
-        for task in self._tasks:
+        tasks = [flight.task for flight in self._under_way if flight.task is not None]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class _Flight:
@@ -66,7 +62,7 @@ class _Flight:
 
     __slots__ = (
         "_blocks", "_failure", "_finish", "_flights", "_forgotten", "_has_launcher_left", "_is_billed", "_is_pulled",
-        "_kept_bytes", "_key", "_reply", "_riders", "_source", "_waiting", "is_open", "is_over", "task",
+        "_kept_bytes", "_reply", "_riders", "_source", "_waiting", "is_open", "is_over", "key", "task",
     )  # fmt: skip
 
     def __init__(self, flights: Flights, key: str, finish: Finish) -> None:
@@ -74,7 +70,7 @@ class _Flight:
         self.is_open = True
         self.is_over = False
         self._flights = flights
-        self._key = key
+        self.key = key
         self._finish = finish
         self._reply: Reply | None = None
         self._source: AsyncIterator[bytes] | None = None
@@ -94,7 +90,7 @@ class _Flight:
             self._reply = reply = await start()
         except BaseException as exc:
             self._end(exc)
-            self._flights.remove(self._key, self)
+            self._flights.remove(self)
             if isinstance(exc, Exception):
                 return  # the riders raise it
             raise
@@ -150,10 +146,10 @@ class _Flight:
         del self._blocks[: read_by_all - self._forgotten]
         self._forgotten = read_by_all
 
-    async def _news(self) -> None:
+    def _news(self) -> "asyncio.Future[None]":
         news = asyncio.get_running_loop().create_future()
         self._waiting.append(news)
-        await news
+        return news
 
     def _wake(self) -> None:
         if self._waiting:
@@ -169,7 +165,7 @@ class _Flight:
 
     def _end_stream(self, failure: Exception | None = None) -> None:
         self._end(failure)
-        self._flights.spawn(self._land())
+        self.task = asyncio.get_running_loop().create_task(self._land())
 
     async def _land(self) -> None:
         """Close the call, and hand an answer that came to its end to `finish`. Until then it can be joined."""
@@ -182,19 +178,23 @@ class _Flight:
                 if self._failure is None and not self._forgotten:
                     await self._finish(reply, b"".join(self._blocks))
         finally:
-            self._flights.remove(self._key, self)
+            self._flights.remove(self)
 
     async def board(self, *, is_launcher: bool) -> Reply:
         """Return this rider's own reply once the call has begun to answer."""
         rider = _Rider(self, is_launcher=is_launcher)
         self._riders.add(rider)
         try:
-            reply = await self._opened()
+            while self._reply is None:
+                if self._failure is not None:
+                    raise self._failure  # noqa: TRY301 - a function of its own costs each request a coroutine
+                await self._news()
         except BaseException:
             # Who leaves before the answer began never comes to claim the bill: it falls to another rider.
             self._has_launcher_left = self._has_launcher_left or is_launcher
             await self.leave(rider)
             raise
+        reply = self._reply
         return Reply(
             model=reply.model,
             is_streaming=reply.is_streaming,
@@ -204,14 +204,8 @@ class _Flight:
             is_fallback=reply.is_fallback,
             verdict=reply.verdict,
             claim_bill=rider.claim_bill,
+            answer=reply.answer,
         )
-
-    async def _opened(self) -> Reply:
-        while self._reply is None:
-            if self._failure is not None:
-                raise self._failure
-            await self._news()
-        return self._reply
 
     async def leave(self, rider: "_Rider") -> None:
         """Let a rider go; with the last one goes the call."""
@@ -219,13 +213,13 @@ class _Flight:
         if self._riders or self.is_over or self.task is None:
             return
         self.is_open = False
-        self._flights.remove(self._key, self)
         if self.task.done():
             self._end(asyncio.CancelledError())
-            self.task = self._flights.spawn(self._land())
+            self.task = asyncio.get_running_loop().create_task(self._land())
         else:
             self.task.cancel()
         await asyncio.wait({self.task})
+        self._flights.remove(self)  # a task that was cancelled before it began could not
 
     def claim_bill(self, *, is_launcher: bool) -> bool:
         """Let one rider pay: who launched the flight, or, if that one left early, the first to come to the end."""

@@ -1,6 +1,5 @@
 """The request context: the one mutable value that walks through the stages. Holds facts, takes no decisions."""
 
-from dataclasses import dataclass, field
 from enum import StrEnum
 
 import msgspec
@@ -172,14 +171,13 @@ class Bill(msgspec.Struct, frozen=True, gc=False):
         return max(0.0, self.baseline_usd - self.cost_usd)
 
 
-@dataclass(slots=True)
-class RequestContext:
+class RequestContext(msgspec.Struct, eq=False):
     """Everything known about one request. Each stage fills in what it owns."""
 
     operation: Operation
     request_id: str
-    wishes: Wishes = field(default_factory=Wishes)
-    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    wishes: Wishes = msgspec.field(default_factory=Wishes)
+    stopwatch: Stopwatch = msgspec.field(default_factory=Stopwatch)
     phase: Phase = Phase.RECEIVE
     request: Request | None = None
     caller: Caller | None = None
@@ -234,7 +232,7 @@ class RequestContext:
     @property
     def is_own_call(self) -> bool:
         """Tell whether the answer comes from an upstream call made for this request."""
-        return self.cache_outcome in {CacheOutcome.MISS, CacheOutcome.BYPASS}
+        return self.cache_outcome is CacheOutcome.MISS or self.cache_outcome is CacheOutcome.BYPASS
 
     @property
     def outcome(self) -> str:

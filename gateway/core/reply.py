@@ -1,16 +1,15 @@
 """What an upstream, a cache or a shared flight gives back: blocks of bytes and where they came from."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from typing import Self
 
 import msgspec
 
 from gateway.core.context import Verdict
+from gateway.schema.response import Answer
 
 
-@dataclass(slots=True)
-class Reply:
+class Reply(msgspec.Struct, eq=False):
     """An answer on its way.
 
     `blocks` yields the whole body at once, or, streamed, one or more whole server-sent events at a time. It raises
@@ -28,6 +27,8 @@ class Reply:
     verdict: Verdict | None = None
     claim_bill: Callable[[], bool] = lambda: True
     """Tell whether whoever calls pays for the upstream call: true once for a shared answer, never for a stored one."""
+    answer: Answer | None = None
+    """A whole body as its backend has decoded it, so that nobody need do so again; None where it has not."""
 
 
 class Spent(msgspec.Struct, frozen=True):

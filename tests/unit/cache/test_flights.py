@@ -5,8 +5,11 @@ import asyncio
 import pytest
 
 from gateway.cache.flights import Flights
+from gateway.core.context import Verdict
 from gateway.core.reply import Reply, once
-from tests.builders import collect, raised_by
+from gateway.schema.response import decode_answer
+from tests import builders
+from tests.builders import body, collect, raised_by
 
 BLOCK = b"x" * 1000
 
@@ -180,7 +183,7 @@ async def test_when_the_last_one_leaves_in_the_middle_of_a_read_the_call_is_clos
     reading[-1].cancel()
     await settle()
     assert (house.closed, house.finished, house.source.is_closed) == (1, [], is_generator)
-    assert (house.flights._flights, house.flights._tasks) == ({}, set())
+    assert (house.flights._flights, house.flights._under_way) == ({}, set())
     house.source.give(b"1", None)
     assert await collect(await house.ride()) == b"1"
     assert house.calls == 2
@@ -245,7 +248,7 @@ async def test_when_all_leave_before_the_answer_began_the_call_is_cancelled():
         task.cancel()
     await settle()
     assert all(task.cancelled() for task in riding)
-    assert (house.flights._flights, house.flights._tasks) == ({}, set())
+    assert (house.flights._flights, house.flights._under_way) == ({}, set())
 
 
 async def test_at_a_stop_those_still_waiting_for_an_answer_to_begin_are_let_go():
@@ -265,6 +268,20 @@ async def test_an_answer_that_comes_whole_is_finished_though_nobody_reads_it():
     await settle()
     assert (house.closed, house.finished) == (1, [b"whole"])
     assert await collect(reply) == b"whole"
+
+
+async def test_whoever_rides_is_told_all_that_the_upstream_told():
+    told = {"attempts": 3, "is_fallback": True, "verdict": Verdict(0.5), "answer": decode_answer(body())}
+
+    async def start():
+        return builders.reply(model="large", **told)
+
+    async def finish(reply, whole):
+        pass
+
+    reply, _ = await Flights().ride("key", start, finish)
+    assert reply.model == "large"
+    assert {name: getattr(reply, name) for name in told} == told
 
 
 async def test_a_block_that_is_there_is_given_once():
