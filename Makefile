@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header --quiet
 
-.PHONY: help demo demo-edge run test check format bench bench-check bench-baseline bench-peers bench-triton lock components triton onnx encoder clean
+.PHONY: help demo demo-edge run test check format bench bench-check bench-baseline bench-peers bench-triton stages lock components triton onnx encoder clean
 
 help:  ## show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -71,6 +71,10 @@ bench-baseline: $(VENV)/.dev  ## write loadtests/baseline.json anew
 
 bench-peers: $(VENV)/.dev  ## install the gateways that `make bench` compares with, into .bench/
 	@$(BIN)/python -m loadtests.peers
+
+stages: $(VENV)/.dev  ## where each microsecond goes: a table by stage and a flame graph, into docs/performance
+	@$(BIN)/python -m loadtests.peers py-spy
+	@$(BIN)/python -m loadtests.stages --save docs/performance
 
 bench-triton: $(VENV)/.dev triton  ## what Postern adds to bare Triton, gRPC and HTTP, paired
 	@$(BIN)/python -m loadtests.triton

@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from loadtests import peers, processes, report, wrk
+from loadtests import machine, peers, processes, report, wrk
 from loadtests.bodies import compose
 from loadtests.counting import cpu_s, tree
 from loadtests.flame import grow, svg
@@ -135,7 +135,8 @@ def main() -> int:
     if options.save:
         place = Path(options.save)
         place.mkdir(parents=True, exist_ok=True)
-        (place / "stages.md").write_text(told + "\n", encoding="utf-8")
+        described = f"{FEATURES[options.subject].title}, code {machine.describe()['code']}:"
+        (place / "stages.md").write_text(f"{described}\n\n{told}\n", encoding="utf-8")
         title = f"{FEATURES[options.subject].title}: {cpu_us:.0f} µs of CPU a request"
         (place / "flame.svg").write_text(svg(grow(stacks), title), encoding="utf-8")
     return 0

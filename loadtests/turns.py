@@ -9,7 +9,7 @@ import time
 from typing import Any, NamedTuple
 
 from loadtests import counting, wrk
-from loadtests.bodies import NUMBER, Door, Request, compose
+from loadtests.bodies import Door, Request, compose
 from loadtests.counting import Reading, Shares
 from loadtests.figures import quantile
 from loadtests.processes import Stage, pinned
@@ -61,10 +61,9 @@ class Turns:
         door = subject.stream if scenario.streams or scenario.is_streaming else subject.instant
         fields = stream_fields(0, 2, unpaced=True) if door is subject.stream else None
         requests = compose(scenario.plan, door, fields)
-        same = requests[0]
-        ask(door, same, NUMBER)
-        number = NUMBER if scenario.plan.is_same else "000000000001"
-        headers = ask(door, same, number)
+        self._number += 1
+        ask(door, requests[0], f"{self._start:012d}")
+        headers = ask(door, requests[0], f"{self._start + (not scenario.plan.is_same):012d}")
         expected = dict(subject.expected)
         if door is subject.stream:
             expected.pop("x-postern-cache", None)

@@ -44,7 +44,11 @@ def test_what_must_not_be_there_would_be_found(text, pattern):
     assert not pattern.search(f"docs{ROOT}/x /var/home/x ./home/x https://example.com/registry the registry = one")
 
 
-@pytest.mark.parametrize("lock", sorted((ROOT / "locks").glob("*.txt")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "lock",
+    [*sorted((ROOT / "locks").glob("*.txt")), *sorted((ROOT / "loadtests" / "locks").glob("*.txt"))],
+    ids=lambda path: path.name,
+)
 def test_every_requirement_of_a_lock_is_pinned_and_hashed(lock):
     joined = re.sub(r"\\\n\s*", " ", lock.read_text())
     lines = [line for line in joined.splitlines() if line.strip() and not line.lstrip().startswith("#")]
