@@ -22,6 +22,8 @@ much of a head, nginx 32 KB."""
 SPLIT_BYTES: Final = 65_536
 """A larger body is not copied behind its head, but handed over beside it."""
 
+FIRST_BYTE: Final = ord("H")
+"""Of an answer. The parser skips empty lines, which would be the end of something that nobody asked for."""
 TCP_CLOSE: Final = 7
 _TCP_INFO: Final = struct.Struct("=B7x16xI")
 _CODING: Final = (len(b"content-encoding"), len(b"transfer-encoding"))
@@ -192,6 +194,9 @@ class Connection(asyncio.Protocol):
         """Read on."""
         if self._exchange is None or self._parser is None:
             self.hang_up(HttpError("the server spoke unasked"))
+            return
+        if not self._barren_bytes and not self._exchange.status and data[0] != FIRST_BYTE:
+            self.hang_up(HttpError("the answer is not HTTP/1.1"))
             return
         self._barren_bytes += len(data)
         try:

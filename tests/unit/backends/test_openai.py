@@ -84,6 +84,15 @@ async def test_a_stream_read_to_its_end_is_passed_on_and_closed():
     assert http.open_now == 0
 
 
+async def test_the_end_of_a_whole_answer_waits_for_no_more_of_its_response():
+    http = FakeHttp(STREAM, hangs=True)
+    answer = await backend(http).open(call(request(stream=True)))
+    async with asyncio.timeout(0):
+        assert [block async for block in answer.blocks] == [STREAM]
+    await answer.close()
+    assert http.open_now == 0
+
+
 @pytest.mark.parametrize("before", [(0.2,), (PING, 0.2), (0.1, PING, 0.1)], ids=["headers", "a ping", "a late ping"])
 async def test_until_the_first_event_only_its_own_time_out_counts(before):
     assert await stream(FakeHttp(*before, STREAM), timeouts=IMPATIENT) == PING * (PING in before) + STREAM
