@@ -174,7 +174,6 @@ class Factory:
         self._shadows = Shadows()
         self.rack = Rack(OnnxClassifier.load, lambda router: router_folder(router, routers), self._watch)
         self._learned: Learned = {}
-        self._wheel = Wheel()
         self._shelf = Shelf(self._connect)
         self._shares = Shares(lambda: self._count_fail_open("strong_share"))
         self._bars = Bars()
@@ -224,6 +223,7 @@ class Factory:
                 count_fail_open=self._count_fail_open,
                 feedback=self._feedback(answers, learning_log),
                 bars=self._bars,
+                wheel=self._wheel,
             )
         )
         self.rack.keep(classifiers)

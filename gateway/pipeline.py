@@ -181,7 +181,13 @@ class Pipeline:
         ctx.cache_key = self._key(ctx, route)
         if not control.may_read:
             return None
-        entry = await self.parts.cache.find(ctx.cache_key, control.max_age_s)
+        finding, session = self.parts.cache.find(ctx.cache_key, control.max_age_s), route.session
+        if session is not None and ctx.operation is Operation.CHAT and self.parts.sessions.must_ask(ctx, session):
+            # Both at once, so that a store elsewhere is waited for once.
+            entry, recall = await asyncio.gather(finding, self.parts.sessions.recall(ctx, session))
+            ctx.recall = recall if entry is None else None
+        else:
+            entry = await finding
         if entry is not None:
             ctx.judgement = entry.judgement
         ctx.cache_outcome = CacheOutcome.MISS
@@ -190,7 +196,7 @@ class Pipeline:
 
     async def recall(self, ctx: RequestContext, route: Route, entry: Entry | None = None) -> None:
         """Recall the conversation. An answer found costs nothing: whoever has one need not know where it was held."""
-        if route.session is None or entry is not None or ctx.operation is not Operation.CHAT:
+        if route.session is None or entry is not None or ctx.recall is not None or ctx.operation is not Operation.CHAT:
             return
         ctx.recall = await self.parts.sessions.recall(ctx, route.session)
         ctx.stopwatch.lap(Stage.CACHE)

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Self
 
 from gateway.backends.confidence import Reading
-from gateway.core.reply import Reply, Spent
+from gateway.core.reply import Reply, Spent, pullable, stop_pulling
 from gateway.schema.logprobs import strip_body, strip_event
 from gateway.schema.sse import events_in
 
@@ -17,11 +19,10 @@ class Held:
 
     def __init__(self, reply: Reply, tokens: int) -> None:
         self._reply = reply
-        self._source = reply.blocks
+        self._source = pullable(reply.blocks)
         self._close_reply = reply.close
         self._blocks: list[bytes] = []
         self._held_bytes = 0
-        self._next: asyncio.Task[bytes | None] | None = None
         self.reading = Reading(tokens)
 
     async def read(self, wait_s: float) -> None:
@@ -30,23 +31,18 @@ class Held:
             self._blocks = [b"".join([block async for block in self._source])]
             self.reading.add(self._blocks[0])
             return
-        loop = asyncio.get_running_loop()
-        end_s = loop.time() + wait_s
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._read_beginning()
+
+    async def _read_beginning(self) -> None:
         while not self.reading.is_enough and self._held_bytes <= MAX_HELD_BYTES:
-            # A task, as a time-out would cancel the read and with it the stream, which may have to go on.
-            self._next = self._next or asyncio.create_task(self._read_next())
-            await asyncio.wait({self._next}, timeout=end_s - loop.time())
-            if not self._next.done():
-                return
-            block, self._next = self._next.result(), None
+            block = await anext(self._source, None)
             if block is None:
                 return
             self._blocks.append(block)
             self._held_bytes += len(block)
             self.reading.add_block(block)
-
-    async def _read_next(self) -> bytes | None:
-        return await anext(self._source, None)
 
     def spent(self) -> Spent:
         """Return what has come so far, to be paid for."""
@@ -57,32 +53,39 @@ class Held:
         """Return the answer from its beginning, without its log probabilities where it `strips` them."""
         if not self._reply.is_streaming:
             return self._whole(strip_body if strips else _keep)
-        return self._stream(_strip_block if strips else _keep)
+        held, self._blocks = b"".join(self._blocks), []
+        return _Released(held, self._source, _strip_block if strips else _keep)
 
     async def _whole(self, shape: Callable[[bytes], bytes]) -> AsyncIterator[bytes]:
         yield shape(b"".join([*self._blocks, *[block async for block in self._source]]))
 
-    async def _stream(self, shape: Callable[[bytes], bytes]) -> AsyncIterator[bytes]:
-        held, self._blocks = b"".join(self._blocks), []
-        if held:
-            yield shape(held)
-        if self._next is not None:
-            block = await self._next
-            self._next = None
-            if block is None:
-                return
-            yield shape(block)
-        async for block in self._source:
-            yield shape(block)
-
     async def close(self) -> None:
         """Stop the work upstream."""
         try:
-            if self._next is not None:
-                self._next.cancel()
-                await asyncio.gather(self._next, return_exceptions=True)
+            await stop_pulling(self._source)
         finally:
             await self._close_reply()
+
+
+class _Released:
+    """An answer that goes on: what was held of it as one block, then the others as they come."""
+
+    __slots__ = ("_held", "_shape", "_source")
+
+    def __init__(self, held: bytes, source: AsyncIterator[bytes], shape: Callable[[bytes], bytes]) -> None:
+        self._held = held
+        self._source = source
+        self._shape = shape
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._held:
+            block, self._held = self._held, b""
+        else:
+            block = await anext(self._source)
+        return self._shape(block)
 
 
 def _keep(block: bytes) -> bytes:

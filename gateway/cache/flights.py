@@ -7,10 +7,10 @@ left the call is cancelled.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, Self
 
-from gateway.core.reply import Reply
+from gateway.core.reply import Reply, pullable, stop_pulling
 
 MAX_KEPT_BYTES: Final = 1_048_576
 """How long an answer may grow before what every rider has read is forgotten, and nobody can come aboard any more."""
@@ -171,8 +171,7 @@ class _Flight:
         """Close the call, and hand an answer that came to its end to `finish`. Until then it can be joined."""
         reply = self._reply
         try:
-            if isinstance(self._source, _Shielded):
-                await self._source.stop()
+            await stop_pulling(self._source)
             if reply is not None:
                 await reply.close()
                 if self._failure is None and not self._forgotten:
@@ -254,38 +253,3 @@ class _Rider:
     def claim_bill(self) -> bool:
         """Tell whether this rider pays."""
         return self._flight.claim_bill(is_launcher=self._is_launcher)
-
-
-def pullable(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Return blocks of which a read may be cancelled and done again by somebody else."""
-    return _Shielded(blocks) if isinstance(blocks, AsyncGenerator) else blocks
-
-
-class _Shielded:
-    """Pulls from a generator, which a cancelled read would end, by tasks: who is cancelled leaves the task at work."""
-
-    __slots__ = ("_next", "_source")
-
-    def __init__(self, source: AsyncIterator[bytes]) -> None:
-        self._source = source
-        self._next: asyncio.Task[bytes | None] | None = None
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        self._next = self._next or asyncio.create_task(self._read())
-        block = await asyncio.shield(self._next)
-        self._next = None
-        if block is None:
-            raise StopAsyncIteration
-        return block
-
-    async def _read(self) -> bytes | None:
-        return await anext(self._source, None)
-
-    async def stop(self) -> None:
-        """Cancel the read under way."""
-        if self._next is not None:
-            self._next.cancel()
-            await asyncio.gather(self._next, return_exceptions=True)

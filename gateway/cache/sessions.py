@@ -50,6 +50,11 @@ class Sessions:
         self._wall_clock = wall_clock
         self._writes: set[asyncio.Task[None]] = set()
 
+    def must_ask(self, ctx: RequestContext, settings: SessionSettings) -> bool:
+        """Tell whether recalling a request's conversation means to ask the store: it may continue a stored one."""
+        is_long = ctx.prompt_tokens * GENEROSITY >= settings.min_tokens
+        return is_long and any(turn.role == "assistant" for turn in ctx.asked.conversation.turns)
+
     async def recall(self, ctx: RequestContext, settings: SessionSettings) -> Recall:
         """Return a request as a turn of its conversation. One without an answer in it continues none."""
         conversation, route = ctx.asked.conversation, ctx.asked_ladder.name
@@ -59,10 +64,8 @@ class Sessions:
             session=ctx.wishes.session,
             conversation=conversation,
         )
-        is_long = ctx.prompt_tokens * GENEROSITY >= settings.min_tokens
-        continues = is_long and any(turn.role == "assistant" for turn in conversation.turns)
         return Recall(
-            session=await self._find(key) if continues else Session(key),
+            session=await self._find(key) if self.must_ask(ctx, settings) else Session(key),
             now_s=self._wall_clock(),
             lengths=tuple(len(turn.text) for turn in conversation.turns[:MAX_TURNS]),
             estimated_tokens=ctx.prompt_tokens,

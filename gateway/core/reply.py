@@ -1,6 +1,7 @@
 """What an upstream, a cache or a shared flight gives back: blocks of bytes and where they came from."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Self
 
 import msgspec
@@ -61,6 +62,47 @@ class _Once:
 def once(body: bytes) -> AsyncIterator[bytes]:
     """Return the one block of an answer that is there already."""
     return _Once(body)
+
+
+def pullable(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Return blocks of which a read may be cancelled and done again, by somebody else too. See `stop_pulling`."""
+    return _Shielded(blocks) if isinstance(blocks, AsyncGenerator) else blocks
+
+
+async def stop_pulling(blocks: AsyncIterator[bytes] | None) -> None:
+    """Cancel the read that may be under way of what `pullable` gave."""
+    if isinstance(blocks, _Shielded):
+        await blocks.stop()
+
+
+class _Shielded:
+    """Reads a generator, which a cancelled read would end, by tasks: who is cancelled leaves the task at work."""
+
+    __slots__ = ("_next", "_source")
+
+    def __init__(self, source: AsyncIterator[bytes]) -> None:
+        self._source = source
+        self._next: asyncio.Task[bytes | None] | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        self._next = self._next or asyncio.create_task(self._read())
+        block = await asyncio.shield(self._next)
+        self._next = None
+        if block is None:
+            raise StopAsyncIteration
+        return block
+
+    async def _read(self) -> bytes | None:
+        return await anext(self._source, None)
+
+    async def stop(self) -> None:
+        """Cancel the read under way."""
+        if self._next is not None:
+            self._next.cancel()
+            await asyncio.gather(self._next, return_exceptions=True)
 
 
 async def nothing_to_close() -> None:

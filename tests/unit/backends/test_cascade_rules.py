@@ -367,6 +367,28 @@ async def test_closing_twice_harms_nobody():
     assert closed == [1, 1], "the reply's own close bears it, and is asked each time"
 
 
+async def test_an_answer_that_goes_on_loses_nothing_where_a_read_of_it_is_cancelled():
+    release = asyncio.Event()
+
+    async def blocks():
+        yield chunk(SURE)
+        await release.wait()
+        yield DONE
+
+    held = Held(reply(is_streaming=True, blocks=blocks()), 1)
+    await held.read(1)
+    released = held.release(strips=False)
+    assert await anext(released) == chunk(SURE)
+    reading = asyncio.create_task(anext(released))
+    await asyncio.sleep(0.01)
+    reading.cancel()
+    assert isinstance(await raised_by(reading), asyncio.CancelledError)
+    release.set()
+    assert await anext(released) == DONE
+    assert await anext(released, None) is None
+    await held.close()
+
+
 async def test_a_time_that_is_over_before_anything_came_lets_all_of_it_go_on():
     house = House([[]])
     release = asyncio.Event()

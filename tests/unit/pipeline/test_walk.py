@@ -481,11 +481,29 @@ async def test_a_route_that_does_looks_one_up_before_it_chooses():
     assert (ctx.model, ctx.reason, ctx.recall.session.model) == ("small", Reason.SCORE, "")
 
 
-async def test_where_an_answer_is_found_nobody_asks_for_the_conversation():
+async def test_where_an_answer_is_found_the_conversation_it_was_asked_with_is_not_recalled():
     house = House(kind=PolicyKind.SESSION, has_cache=True)
     first, second = [await house.walk(messages=TALK) for _ in range(2)]
     assert (first.recall is None, second.recall, second.cache_outcome) == (False, None, CacheOutcome.HIT)
-    assert len(house.looked_up) == 3
+    assert len(house.looked_up) == 4
+
+
+async def test_an_answer_and_a_conversation_are_asked_for_at_once():
+    house = House(kind=PolicyKind.SESSION, has_cache=True)
+    house.stop_at = "store.get"
+    walk = asyncio.create_task(house.walk(messages=TALK))
+    await house.reached.wait()
+    await asyncio.sleep(0)
+    assert [key.startswith("session:") for key in house.looked_up] == [False, True]
+    walk.cancel()
+    assert isinstance(await raised_by(walk), asyncio.CancelledError)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_conversation_that_no_store_can_know_is_not_asked_for():
+    house = House(kind=PolicyKind.SESSION, has_cache=True)
+    ctx = await house.walk(messages=TALK[:1])
+    assert (ctx.recall.session.model, len(house.looked_up)) == ("", 1)
 
 
 async def test_a_conversation_whose_store_is_away_is_nobodys_and_counted():
