@@ -88,24 +88,28 @@ class _Flight:
         """Make the call; read an answer that comes whole, and hand it to `finish`."""
         try:
             self._reply = reply = await start()
+        except Exception as exc:  # noqa: BLE001 - a supervisor: whatever it is, the riders raise it
+            self._fail(exc)
+            return
         except BaseException as exc:
-            self._end(exc)
-            self._flights.remove(self)
-            if isinstance(exc, Exception):
-                return  # the riders raise it
+            self._fail(exc)
             raise
         self._wake()
         if reply.is_streaming:
             self._source = pullable(reply.blocks)
-            return
+        else:
+            await self._read_whole(reply)
+
+    async def _read_whole(self, reply: Reply) -> None:
         try:
             async for block in reply.blocks:
                 self._blocks.append(block)
             self._end()
+        except Exception as exc:  # noqa: BLE001 - a supervisor, as above
+            self._end(exc)
         except BaseException as exc:
             self._end(exc)
-            if not isinstance(exc, Exception):
-                raise
+            raise
         finally:
             await self._land()
 
@@ -162,6 +166,10 @@ class _Flight:
         self.is_over = True
         self._failure = failure
         self._wake()
+
+    def _fail(self, failure: BaseException) -> None:
+        self._end(failure)
+        self._flights.remove(self)
 
     def _end_stream(self, failure: Exception | None = None) -> None:
         self._end(failure)
