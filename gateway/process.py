@@ -1,6 +1,7 @@
 """The life of one serving process: start, reload, drain, stop. Knows signals and files, not requests."""
 
 import asyncio
+import gc
 import logging
 import multiprocessing
 import signal
@@ -61,6 +62,7 @@ class Process:
             loop.add_signal_handler(signal.SIGINT, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self._is_asked.set)
         tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._factory.tend())]
+        _spare_collector()
         announce()
         try:
             await asyncio.gather(
@@ -142,6 +144,7 @@ class Process:
         await pipeline.close()
         if len(self._retiring) == 1:  # this one is the last: nobody uses a replaced store any more
             await self._factory.close_replaced()
+            _spare_collector()
 
     async def _close(self) -> None:
         for task in self._retiring:
@@ -149,6 +152,17 @@ class Process:
         await asyncio.gather(*self._retiring, return_exceptions=True)
         await self._live.pipeline.close()
         await self._factory.close()
+
+
+def _spare_collector() -> None:
+    """Have the garbage collector pass by whatever is there now, until it is told again.
+
+    A full collection looks at every import and every cached answer: 15 ms at the start, 65 more with a million answers.
+    Frozen, the stores are never looked into. What is dropped is freed as ever; only cycles wait for the next time.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def _mark(path: Path | None) -> tuple[int, int, int] | None:

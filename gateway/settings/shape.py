@@ -36,10 +36,13 @@ class Shape:
     def __init__(self, interpolation: Interpolation) -> None:
         self.faults: list[Fault] = []
         self._interpolation = interpolation
+        self._fields: dict[type[msgspec.Struct], dict[str, msgspec.structs.FieldInfo]] = {}
 
     def read_fields(self, raw: dict[Any, Any], struct: type[msgspec.Struct], path: str) -> dict[str, Any]:
         """Return what `raw` sets of a struct's fields, UNSOUND where one is faulty."""
-        fields = {field.name: field for field in msgspec.structs.fields(struct)}
+        fields = self._fields.get(struct)
+        if fields is None:  # told by msgspec in 20 µs: of 100,000 client keys too long
+            fields = self._fields[struct] = {field.name: field for field in msgspec.structs.fields(struct)}
         for key in raw:
             if key not in fields:
                 self._tell_unknown(key, struct, path)
