@@ -115,7 +115,7 @@ def start_postern(name: str, stage: Stage, upstreams: Upstreams) -> Subject:
     if features.redis:
         redis_port = free_port()
         settings["redis"] = {"url": f"redis://127.0.0.1:{redis_port}/0"}
-        helpers.append(_start_redis(stage, redis_port))
+        helpers.append(start_redis(stage, redis_port))
     port = free_port()
     config = stage.folder / f"{name}.yaml"
     config.write_text(json.dumps(settings))
@@ -167,7 +167,8 @@ def _model(port: int) -> dict[str, object]:
     }
 
 
-def _start_redis(stage: Stage, port: int) -> subprocess.Popen[bytes]:
+def start_redis(stage: Stage, port: int) -> subprocess.Popen[bytes]:
+    """Start a Redis beside the load generator."""
     if shutil.which("redis-server") is None:
         raise FileNotFoundError("redis-server is missing: apt-get install redis-server")
     folder = stage.folder / f"redis-{port}"
