@@ -17,8 +17,12 @@ LONG_SLOT_S: Final = 0.25
 """How late a deadline may run out, and how late a long one: 600 s of them are 2,400 slots, not 60,000."""
 
 
+def _nothing() -> None:
+    pass
+
+
 class Timer:
-    """A callback in a slot."""
+    """A callback in a slot. It lets go of what it would have called: else each deadline met is a cycle of garbage."""
 
     __slots__ = ("_slot", "callback")
 
@@ -30,6 +34,12 @@ class Timer:
     def cancel(self) -> None:
         """Take it back; one that has run out takes no notice."""
         self._slot.discard(self)
+        self.callback = _nothing
+
+    def run_out(self) -> None:
+        """Call back."""
+        callback, self.callback = self.callback, _nothing
+        callback()
 
 
 class Wheel:
@@ -66,7 +76,7 @@ class Wheel:
         slot = self._slots.pop(ends_s)
         while slot:
             # One by one: what runs out may cancel others of its slot.
-            slot.pop().callback()
+            slot.pop().run_out()
 
 
 class Deadline:

@@ -1,6 +1,7 @@
 """Deadlines: they run out like asyncio's, up to a slot late, never early."""
 
 import asyncio
+import contextlib
 import gc
 import weakref
 
@@ -119,3 +120,23 @@ async def test_what_was_met_is_not_kept():
 async def test_an_exception_passes_through():
     with pytest.raises(ValueError, match="mine"), Wheel().within(1):
         raise ValueError("mine")
+
+
+@pytest.mark.parametrize("seconds", [60.0, 0.001], ids=["met", "missed"])
+async def test_a_deadline_leaves_nothing_to_the_garbage_collector(seconds):
+    wheel = Wheel()
+
+    async def wait():
+        with contextlib.suppress(TimeoutError), wheel.within(seconds):
+            await asyncio.sleep(0.03)
+
+    gc.collect()
+    gc.disable()
+    try:
+        await asyncio.gather(*(asyncio.create_task(wait()) for _ in range(10)))
+        timer = wheel.after(0.0, lambda: timer)
+        await asyncio.sleep(0.03)
+        del timer
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
