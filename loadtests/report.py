@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from loadtests import plot
-from loadtests.figures import Estimate
+from loadtests.figures import Estimate, estimate
 from loadtests.goals import Goal, judge
 from loadtests.results import BASE, Result, Results, load, title
 from loadtests.scenarios import Kind
@@ -130,17 +130,12 @@ def closed(result: Result) -> str:
 
 def paced(result: Result) -> str:
     """Return the table of a fixed rate."""
-    rows = []
+    shares = ("p50_ms", "p99_ms")
+    bases = [[value for name in result.subjects() for value in result.values(name, f"nginx_{one}")] for one in shares]
+    rows = [[title(BASE), *(number(estimate(values).median) for values in bases), "", ""]]
     for name in result.subjects():
-        added = ["", ""] if name == BASE else [spread(result.median(name, f"added_{one}_ms")) for one in ("p50", "p99")]
-        rows.append(
-            [
-                title(name),
-                number(result.median(name, "p50_ms").median),
-                number(result.median(name, "p99_ms").median),
-                *added,
-            ]
-        )
+        medians = [number(result.median(name, one).median) for one in shares]
+        rows.append([title(name), *medians, *(spread(result.median(name, f"added_{one}")) for one in shares)])
     return table(["", "p50, ms", "p99, ms", "added to p50, ms", "added to p99, ms"], rows)
 
 

@@ -68,6 +68,7 @@ SCENARIOS = {
             ("nginx", "postern-walk", "postern-redis", "postern-workers"),
             "what a shared cache adds to a miss, and what a second worker costs (both on one core here: the work is "
             "counted, not the speed)",
+            rounds=4,
         ),
         Scenario(
             "sizes",
@@ -76,6 +77,7 @@ SCENARIOS = {
             ("nginx", "postern-walk", "postern-whole", "vllm-router"),
             "requests of 0.5 to 32 KB, 5 KB in the mean",
             plan=Plan(sizes_bytes=MIXED_BYTES),
+            rounds=4,
         ),
         Scenario(
             "models",
@@ -84,6 +86,7 @@ SCENARIOS = {
             ("nginx", "postern-pinned", "postern-models"),
             "whether a hundred models cost more than one (the hundred are behind keys and a cache, the one is not)",
             plan=Plan(variants=100),
+            rounds=4,
         ),
         Scenario(
             "keys",
@@ -92,6 +95,7 @@ SCENARIOS = {
             ("nginx", "postern-walk", "postern-keys"),
             "whether 10,000 client keys, a thousand of them in use, cost more than one",
             plan=Plan(variants=1000),
+            rounds=4,
         ),
         Scenario(
             "paced-10",
@@ -101,6 +105,7 @@ SCENARIOS = {
             "what a user waits on a gateway that has little to do",
             seconds=6,
             rate=10,
+            rounds=3,
         ),
         Scenario(
             "paced-200",
@@ -110,6 +115,7 @@ SCENARIOS = {
             "the same on a gateway with some work (more than LiteLLM's one core can take)",
             seconds=4,
             rate=200,
+            rounds=3,
         ),
         Scenario(
             "ttft",
@@ -120,6 +126,7 @@ SCENARIOS = {
             seconds=6,
             rate=10,
             is_streaming=True,
+            rounds=3,
         ),
         Scenario(
             "streams",
@@ -155,6 +162,9 @@ SCENARIOS = {
 
 SLOW = {"litellm": 3, "portkey": 2}
 """How many times longer a slow peer's turn is: the 32 requests that are cut off at its end must not count for much."""
+
+FEWER = {"litellm": 100}
+"""How many silent streams a peer holds that doesn't begin 1,000: its bytes a stream are told all the same."""
 
 QUICK = ("saturation", "hits", "streams")
 """`make bench QUICK=1`: no peers, two rounds."""

@@ -13,7 +13,7 @@ from loadtests.bodies import Door, Request, compose
 from loadtests.counting import Reading, Shares
 from loadtests.figures import quantile
 from loadtests.processes import Stage, pinned
-from loadtests.scenarios import Kind, Scenario
+from loadtests.scenarios import FEWER, Kind, Scenario
 from loadtests.subjects import Subject, Upstreams
 
 NUMBERS_A_TURN = 10_000_000
@@ -91,9 +91,8 @@ class Turns:
         return Turn(subject.name, values, counting.shares_between(before, after))
 
     def _paced(self, scenario: Scenario, subject: Subject, nginx: Subject, seconds: float) -> Turn:
-        pair = [nginx, subject] if subject.name != nginx.name else [nginx]
         targets = []
-        for one in pair:
+        for one in (nginx, subject):
             door = one.stream if scenario.is_streaming else one.instant
             fields = stream_fields(0, 4, unpaced=True) if scenario.is_streaming else None
             targets.append(target(one.name, door, compose(scenario.plan, door, fields)[0]))
@@ -113,7 +112,7 @@ class Turns:
         values = {"cpu_us": (after.subject_s - before.subject_s) / int(scenario.rate * seconds) * 1e6}
         for share, name in ((0.5, "p50_ms"), (0.99, "p99_ms")):
             mine, base = (quantile(said["latencies_s"][one], share) * 1000 for one in (subject.name, nginx.name))
-            values |= {name: mine, f"added_{name}": mine - base}
+            values |= {name: mine, f"nginx_{name}": base, f"added_{name}": mine - base}
         return Turn(subject.name, values, counting.shares_between(before, after))
 
     def _streams(self, scenario: Scenario, subject: Subject, seconds: float) -> Turn:
@@ -140,7 +139,7 @@ class Turns:
     def _idle(self, scenario: Scenario, subject: Subject) -> Turn:
         """The subject is fresh. A few streams first: what is made once at the first request is no stream's memory."""
         root = subject.processes[-1].pid
-        time.sleep(SETTLE_S)
+        scenario = scenario._replace(streams=FEWER.get(subject.name, scenario.streams))
         rest_bytes = counting.rss_bytes(counting.tree(root))
         few = self._hold(scenario._replace(streams=20), subject.stream, stream_fields(0, None))
         warm_bytes = counting.rss_bytes(counting.tree(root))
