@@ -137,7 +137,10 @@ class DirectExchange:
 
     async def _hear(self) -> None:
         self._waiter = self._connection.loop.create_future()
-        await self._waiter
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None  # a cancelled one holds its traceback, and that this exchange
 
     async def answer(self, ctx: RequestContext, body: bytes) -> None:
         """Send a whole JSON body."""

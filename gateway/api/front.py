@@ -46,11 +46,12 @@ class Front:
         ctx = RequestContext(operation, request_id_of(exchange.headers))
         pipeline = self._live.pipeline
         try:
-            fault = self._read_head(ctx, exchange)
-            if fault is None:
-                await pipeline.walk(ctx, exchange)
-            else:
+            try:
+                self._read_head(ctx, exchange)
+            except PosternError as fault:
                 await pipeline.refuse(ctx, exchange, fault)
+            else:
+                await pipeline.walk(ctx, exchange)
         except asyncio.CancelledError:
             # Either the client has gone, and nobody is left to tell; or the server's grace has ended, and the client
             # learns why its stream breaks off. Nobody waits for this task: it may end in peace.
@@ -59,16 +60,14 @@ class Front:
         except Exception as exc:  # noqa: BLE001 - a task's supervisor: the walk told the client; telling may fail too
             log_failure(internal_error(exc), request_id=ctx.request_id)
         finally:
+            # A failure's traceback holds the walk's frames, and they the context: a cycle, until the collector comes.
+            ctx.failure = None
             await exchange.close()
 
     @staticmethod
-    def _read_head(ctx: RequestContext, exchange: DirectExchange) -> PosternError | None:
-        """Read what the client wishes for; return what is wrong with the head."""
+    def _read_head(ctx: RequestContext, exchange: DirectExchange) -> None:
+        """Read what the client wishes for. Raises PosternError."""
         if exchange.method != b"POST":
             exchange.extra_lines += ALLOW
-            return MethodError("Use POST here.")
-        try:
-            ctx.wishes = wishes_of(exchange.headers)
-        except PosternError as error:
-            return error
-        return None
+            raise MethodError("Use POST here.")
+        ctx.wishes = wishes_of(exchange.headers)

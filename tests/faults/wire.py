@@ -100,6 +100,10 @@ class Wire:
         self._writer.write(data)
         await self._writer.drain()
 
+    async def read(self, size: int) -> bytes:
+        """Read so many bytes."""
+        return await self._reader.readexactly(size)
+
     async def head(self) -> tuple[int, dict[str, str]]:
         """Read a response's head; EOFError (an IncompleteReadError) where the gateway hangs up."""
         status, *lines = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
@@ -142,6 +146,10 @@ class Wire:
                 return await self._reader.read()
             except ConnectionError:
                 return b""
+
+    def half_close(self) -> None:
+        """Send no more, but read on."""
+        self._writer.write_eof()
 
     def leave(self, *, reset: bool = False) -> float:
         """Go away at once, by FIN or by RST; return the moment."""
