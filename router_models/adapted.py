@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from router_models.evaluate import Floats
+from router_models.export import serving_bytes
 from router_models.reference import build_bins
 from router_models.residual import Adaptation
 
@@ -21,7 +22,13 @@ def build_folder(base: Path, name: str, model: bytes, found: Adaptation, score: 
     """
     manifest: dict[str, Any] = msgspec.json.decode((base / MANIFEST).read_bytes())
     told = adaptation_of(manifest, found)
-    manifest |= {"name": name, "sha256": hashlib.sha256(model).hexdigest(), "adapted": told}
+    manifest |= {
+        "name": name,
+        "sha256": hashlib.sha256(model).hexdigest(),
+        "bytes": len(model),
+        "serving_bytes": serving_bytes(model),
+        "adapted": told,
+    }
     manifest.pop("figures", None)
     manifest.pop("thresholds_by_strong_share", None)
     manifest.pop("thresholds_by_strong_share_written", None)

@@ -14,6 +14,7 @@ from gateway.core.judgement import DOMAINS
 from router_models.corpus import Written
 from router_models.data import Example
 from router_models.evaluate import Floats, Report, threshold_for_share
+from router_models.export import serving_bytes
 from router_models.reference import build_reference
 
 SCORE_MEANING = (
@@ -98,6 +99,7 @@ def build_manifest(name: str, model: bytes, fit: Fit) -> dict[str, Any]:
         "model": fit.chosen,
         "words": fit.words,
         "bytes": len(model),
+        "serving_bytes": serving_bytes(model),
         "libraries": {library: version(library) for library in LIBRARIES},
         "trained_on": [
             {"source": source, "rows": count, "from": SOURCES[source][0], "licence": SOURCES[source][1],

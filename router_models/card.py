@@ -37,7 +37,7 @@ def build_card(manifest: dict[str, Any], fit: Fit) -> str:
     )
     above_half = float(np.mean(fit.held_out_score >= 0.5))
     languages = len({row.language for row in fit.written})
-    len_mb = manifest["bytes"] / 1e6
+    len_mb, serving_mb = manifest["bytes"] / 1e6, manifest["serving_bytes"] / 1e6
     lead, lead_low, lead_high = fit.report.over_length
     head = f"| bench | rows | weak | strong | APGR [95%] | APGR of length | CPT50 | CPT80 | ECE |\n|{'---|' * 9}"
     return f"""# Router `{manifest["name"]}`
@@ -51,8 +51,9 @@ It also gives the chances of a good answer from a weak and from a strong model, 
 {len(manifest["domains"])}) and the tokens of an answer, which rest on written prompts alone.
 
 **What it is.** Linear heads on scaled, clipped measures and on a static word table (int8), in one ONNX file of
-{len_mb:.1f} MB. Ranking: `{fit.chosen}` with the recipe of `router_models/heads.py`; log-odds of the win rate along it.
-Seed {fit.seed}. SHA-256 `{manifest["sha256"]}`.
+{len_mb:.1f} MB. The first {serving_mb:.1f} MB of it serve: heads and table folded into what each word adds. The table
+itself stands behind them, for `postern adapt`. Ranking: `{fit.chosen}` with the recipe of `router_models/heads.py`;
+log-odds of the win rate along it. Seed {fit.seed}. SHA-256 `{manifest["sha256"]}`.
 
 ## Trained on
 

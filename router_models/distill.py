@@ -36,7 +36,7 @@ def choose_words(encoder: Encoder, prompts: Iterable[str]) -> list[str]:
     own = sorted((row, word) for word, row in encoder.tokenizer.get_vocab().items() if _WORD.fullmatch(word))
     words = [word for _, word in own]
     known = set(words)
-    seen = Counter(word.decode() for prompt in prompts for word in measure_text(prompt).words)
+    seen = Counter(word.decode() for prompt in prompts for word in measure_text(prompt).unknown)
     new = [word for word, count in seen.items() if count >= MIN_PROMPTS and len(word) <= MAX_WORD_CHARS]
     return words + sorted(set(new) - known)
 

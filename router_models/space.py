@@ -13,6 +13,7 @@ from scipy import sparse  # type: ignore[import-untyped]  # no stubs; it comes w
 
 from gateway.classify.features import measure_text
 from gateway.classify.onnx import FEATURES, WEIGHTS, WORDS, feed_of, signals_of
+from gateway.classify.vocabulary import Vocabulary
 from router_models.distill import WordTable
 from router_models.encoder import Floats32
 
@@ -66,11 +67,11 @@ class Space(msgspec.Struct, frozen=True):
 
     def read(self, texts: Sequence[str]) -> Texts:
         """Measure texts and add up the vectors of their words."""
-        vocabulary = {word.encode(): row for row, word in enumerate(self.words)}
-        measured = [measure_text(text) for text in texts]
-        feeds = [feed_of(measures, vocabulary) for measures in measured]
+        vocabulary = Vocabulary([word.encode() for word in self.words])
+        measured = [measure_text(text, vocabulary) for text in texts]
+        feeds = [feed_of(measures) for measures in measured]
         stem, votes = (self._spread_out([(feed[WORDS], feed[WEIGHTS][part]) for feed in feeds]) for part in (0, 1))
-        signals = [signals_of(one, len(feed[WORDS])) for one, feed in zip(measured, feeds, strict=True)]
+        signals = [signals_of(one) for one in measured]
         features = np.concatenate([feed[FEATURES] for feed in feeds])
         return Texts(features, self._vectors(stem), self._vectors(votes), votes, np.array(signals))
 

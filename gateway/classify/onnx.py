@@ -11,7 +11,7 @@ thresholds. The graph, as `router_models/export.py` writes it:
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from gateway.classify.features import FEATURE_NAMES, FEATURE_VERSION, TextMeasures, measure_text
 from gateway.classify.turns import context_load, judged_texts
+from gateway.classify.vocabulary import Vocabulary
 from gateway.core.judgement import Judgement, Reference
 from gateway.schema.conversation import Conversation
 
@@ -57,6 +58,8 @@ class Manifest(msgspec.Struct, frozen=True):
     domains: tuple[str, ...] = ()
     domain_floor: float = 0.5
     reference: Reference | None = None
+    serving_bytes: int | None = None
+    """How much of the model's file serves; what comes after it is for `postern adapt`. None: all of it."""
 
 
 def _read(path: Path) -> bytes:
@@ -99,11 +102,12 @@ def _plain_run(session: onnxruntime.InferenceSession) -> Run:
     return session.run if inner is None else lambda outputs, feed: inner.run(outputs, feed, None)
 
 
-def _vocabulary(session: onnxruntime.InferenceSession, path: Path) -> dict[bytes, int]:
+def _words(session: onnxruntime.InferenceSession, path: Path) -> list[bytes]:
     words = session.get_modelmeta().custom_metadata_map.get(VOCABULARY)
     if words is None:
         raise ClassifierLoadError(f"{path}: the model holds no vocabulary; {_RETRAIN}")
-    return {word.encode(): row for row, word in enumerate(words.split())}
+    listed: list[bytes] = words.encode().split()
+    return listed
 
 
 def _check_graph(session: onnxruntime.InferenceSession, words: int, figures: int, path: Path) -> None:
@@ -137,14 +141,14 @@ class TextJudgement(msgspec.Struct, frozen=True, gc=False):
 class OnnxClassifier:
     """Score conversations with a trained router. Safe to share between threads."""
 
-    def __init__(self, manifest: Manifest, session: onnxruntime.InferenceSession, vocabulary: dict[bytes, int]) -> None:
+    def __init__(self, manifest: Manifest, session: onnxruntime.InferenceSession, words: Sequence[bytes]) -> None:
         self.name: Final = manifest.name
         # The manifest as far as it is read: its domains and their floor change what is told, as the model does.
         told = hashlib.sha256(msgspec.json.encode(manifest)).hexdigest()
         self.version: Final = f"{manifest.sha256[:12]}-{told[:8]}"
         self.reference: Final = manifest.reference
         self._manifest: Final = manifest
-        self._vocabulary: Final = vocabulary
+        self._vocabulary: Final = Vocabulary(words)
         self._run: Final = _plain_run(session)
 
     @classmethod
@@ -163,32 +167,33 @@ class OnnxClassifier:
             raise ClassifierLoadError(
                 f"{folder / MODEL_FILE}: sha256 is {digest}, {MANIFEST_FILE} says {manifest.sha256}; {_RETRAIN}"
             )
-        session = _open_session(model, folder / MODEL_FILE)
-        vocabulary = _vocabulary(session, folder / MODEL_FILE)
-        _check_graph(session, len(vocabulary), FIGURES + len(manifest.domains), folder / MODEL_FILE)
-        return cls(manifest, session, vocabulary)
+        session = _open_session(model[: manifest.serving_bytes], folder / MODEL_FILE)
+        words = _words(session, folder / MODEL_FILE)
+        _check_graph(session, len(words), FIGURES + len(manifest.domains), folder / MODEL_FILE)
+        return cls(manifest, session, words)
 
     def judge(self, conversation: Conversation) -> Judgement:
         """Judge each text that counts; the hardest one's judgement is the conversation's."""
-        judged = [self._judge_text(text) for text in judged_texts(conversation)]
-        hardest = max(judged, key=lambda one: one.score)
+        hardest, *others = map(self._judge_text, judged_texts(conversation))
+        for other in others:
+            if other.score > hardest.score:
+                hardest = other
         return self._told(hardest, context_load(conversation))
 
     def _judge_text(self, text: str) -> TextJudgement:
-        measures = measure_text(text)
-        feed = feed_of(measures, self._vocabulary)
-        figures: list[float] = self._run(OUTPUTS, feed)[0][0].tolist()
-        return TextJudgement(figures, signals_of(measures, len(feed[WORDS])))
+        measures = measure_text(text, self._vocabulary)
+        figures: list[float] = self._run(OUTPUTS, feed_of(measures))[0][0].tolist()
+        return TextJudgement(figures, signals_of(measures))
 
     def _told(self, text: TextJudgement, load: float) -> Judgement:
         score, weak, strong, _, log_tokens, *domains = text.figures
-        likeliest = max(range(len(domains)), key=domains.__getitem__, default=None)
-        floor = self._manifest.domain_floor
+        likeliest = max(domains, default=-1.0)
+        is_likely = likeliest >= self._manifest.domain_floor and bool(domains)
         return Judgement(
             score=_shift(score, load),
             weak_chance=_shift(weak, -load),
             strong_chance=max(weak, strong),
-            domain=self._manifest.domains[likeliest] if likeliest is not None and domains[likeliest] >= floor else None,
+            domain=self._manifest.domains[domains.index(likeliest)] if is_likely else None,
             output_tokens=round(math.exp(min(log_tokens, MAX_LOG_TOKENS))),
             signals=text.signals,
         )
@@ -202,19 +207,16 @@ def _shift(chance: float, log_odds: float) -> float:
     return odds / (1.0 + odds) if odds < math.inf else 1.0
 
 
-def feed_of(measures: TextMeasures, vocabulary: Mapping[bytes, int]) -> dict[str, NDArray[np.generic]]:
+def feed_of(measures: TextMeasures) -> dict[str, NDArray[np.generic]]:
     """Return the graph's inputs for a text."""
-    row_of = vocabulary.get
-    rows = [row for word in measures.words[: measures.stem_words] if (row := row_of(word)) is not None]
-    in_stem = len(rows)
-    rows += [row for word in measures.words[measures.stem_words :] if (row := row_of(word)) is not None]
+    rows, in_stem = measures.rows, measures.stem_rows
     weights = np.zeros((2, len(rows)), dtype=np.float32)
     weights[0, :in_stem] = max(in_stem, 1) ** -0.5
     weights[1] = max(len(rows), 1) ** -0.5
     return {FEATURES: measures.features[np.newaxis], WORDS: np.array(rows, dtype=np.int64), WEIGHTS: weights}
 
 
-def signals_of(measures: TextMeasures, known_words: int) -> tuple[float, ...]:
+def signals_of(measures: TextMeasures) -> tuple[float, ...]:
     """Return the figures drift is told from, in the order of SIGNALS."""
-    of = measures.features
-    return (float(of[_CHARS]), float(of[_NUMBERS]), float(of[_NON_LATIN]), known_words / (len(measures.words) + 1.0))
+    of, known = measures.features.item, len(measures.rows)
+    return of(_CHARS), of(_NUMBERS), of(_NON_LATIN), known / (known + len(measures.unknown) + 1.0)

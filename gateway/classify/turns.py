@@ -6,6 +6,7 @@ score of the judged texts is the conversation's, so that adding context never ma
 
 import math
 import re
+from itertools import islice
 from typing import Final
 
 from gateway.classify.lexicon import CONTINUATIONS, FOLLOW_UP_WORDS, REFERENCES, UNSPACED_FOLLOW_UPS
@@ -76,6 +77,8 @@ def judged_texts(conversation: Conversation) -> tuple[str, ...]:
     with text.
     """
     turns = conversation.turns
+    if len(turns) == 1 and turns[0].role == "user":  # alone it leans on nothing
+        return (turns[0].text,)
     last = next((i for i in range(len(turns) - 1, -1, -1) if turns[i].role == "user"), None)
     if last is None:
         return (next((turn.text for turn in reversed(turns) if turn.text.strip()), ""),)
@@ -91,8 +94,8 @@ def judged_texts(conversation: Conversation) -> tuple[str, ...]:
 
 def _inherited(before: tuple[Turn, ...]) -> list[str]:
     inherited = []
-    spoken = [turn for turn in before if turn.role in {"user", "assistant"}]
-    for turn in spoken[: -MAX_INHERITED_TURNS - 1 : -1]:
+    spoken = (turn for turn in reversed(before) if turn.role in {"user", "assistant"})
+    for turn in islice(spoken, MAX_INHERITED_TURNS):
         inherited.append(turn.text)
         if turn.role == "user" and not is_follow_up(turn.text):
             break

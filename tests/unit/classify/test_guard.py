@@ -7,6 +7,7 @@ import pytest
 
 from gateway.classify.features import FEATURE_NAMES, HEAD_CHARS, TAIL_CHARS, measure_text
 from gateway.classify.guard import ON_LOOP_LIMIT_S, GuardedClassifier, time_worst_case, worst_case
+from gateway.classify.vocabulary import Vocabulary
 from gateway.core.judgement import Distribution, Judgement, Reference
 from gateway.schema.conversation import Conversation, Turn
 
@@ -192,6 +193,7 @@ async def test_a_long_text_is_scored_off_the_loop_where_a_short_one_is_not(guard
 
 
 def test_the_worst_case_has_many_words_options_scripts_and_orders():
-    found = measure_text(worst_case().turns[0].text)
-    assert len(found.words) > found.stem_words > 400
+    text = worst_case().turns[0].text
+    found = measure_text(text, Vocabulary(measure_text(text).unknown))
+    assert len(found.rows) > found.stem_rows > 400
     assert found.features[FEATURE_NAMES.index("non_latin_share")] > 0

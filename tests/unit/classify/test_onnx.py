@@ -84,6 +84,17 @@ def test_a_sound_folder_loads_with_its_name_and_a_version_of_its_digest(folder):
     assert classifier.version.startswith(digest[:12])
 
 
+def test_of_a_model_only_what_serves_is_loaded(folder):
+    model = (folder / "model.onnx").read_bytes()
+    served = json.loads((folder / "manifest.json").read_text())["serving_bytes"]
+    assert served < len(model) / 3
+    before = OnnxClassifier.load(folder).judge(ask("Prove it."))
+    behind = model[:served] + b"no protobuf at all"
+    (folder / "model.onnx").write_bytes(behind)
+    edit(folder, sha256=hashlib.sha256(behind).hexdigest())
+    assert OnnxClassifier.load(folder).judge(ask("Prove it.")) == before
+
+
 def test_what_the_manifest_alone_changes_is_another_version(folder):
     before = OnnxClassifier.load(folder).version
     assert OnnxClassifier.load(folder).version == before

@@ -19,7 +19,7 @@ TABLE_WORDS, TABLE_WIDTH = 400, 24
 @pytest.fixture(scope="session")
 def word_table():
     """The written prompts' most frequent words, with random vectors."""
-    seen = Counter(word.decode() for row in load_kinds() for word in measure_text(row.prompt).words)
+    seen = Counter(word.decode() for row in load_kinds() for word in measure_text(row.prompt).unknown)
     words = tuple(word for word, _ in seen.most_common(TABLE_WORDS))
     return WordTable(words, np.random.default_rng(0).normal(size=(len(words), TABLE_WIDTH)).astype(np.float32))
 

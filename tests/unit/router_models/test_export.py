@@ -1,5 +1,7 @@
 """The graph says what NumPy says, on any text; a model read back is the same; a tampered one is refused."""
 
+import json
+
 import numpy as np
 import onnx
 import pytest
@@ -8,7 +10,7 @@ from onnx import numpy_helper
 from gateway.classify.onnx import FIGURES, SIGNALS, VOCABULARY, OnnxClassifier
 from gateway.core.judgement import DOMAINS
 from gateway.schema.conversation import Conversation, Turn
-from router_models.export import TOLERANCE, ExportError, from_model, run_texts, to_model, verify
+from router_models.export import TOLERANCE, ExportError, from_model, run_texts, serving_bytes, to_model, verify
 
 TEXTS = [
     "Who wrote Faust?", "Prove that 3 divides 9 + 3n.", "", " \n\t", "証明してください。", "Напишите функцию",
@@ -53,6 +55,20 @@ def test_a_model_read_back_gives_the_same_judgements_and_can_be_read_again(model
     assert np.array_equal(twice.table, space.table)
 
 
+def test_the_first_part_of_a_file_serves_alone_and_holds_nothing_for_training(model):
+    served = model[: serving_bytes(model)]
+    assert np.array_equal(run_texts(served, TEXTS), run_texts(model, TEXTS))
+    assert not onnx.load_from_string(served).training_info
+    assert len(onnx.load_from_string(model).training_info) == 1
+    with pytest.raises(ExportError, match=r"scale|of_words|vectors"):
+        from_model(served)
+
+
+def test_manifests_tell_how_much_of_the_file_serves(trained, model):
+    manifest = json.loads((trained.folder / "manifest.json").read_text())
+    assert (manifest["serving_bytes"], manifest["bytes"]) == (serving_bytes(model), len(model))
+
+
 def test_the_gateway_says_what_the_graph_says(trained, model):
     router, judged = OnnxClassifier.load(trained.folder), run_texts(model, TEXTS[:2])
     for text, row in zip(TEXTS[:2], judged, strict=True):
@@ -79,11 +95,12 @@ def test_a_tampered_model_is_refused(model, opened, name, change):
 
 
 def test_what_is_no_router_of_ours_is_refused(model):
-    for part in ("heads", "of_chances"):
+    for part in ("heads", "of_chances", "of_words", "scale", "vectors"):
         graph = onnx.load_from_string(model)
-        kept = [constant for constant in graph.graph.initializer if constant.name != part]
-        del graph.graph.initializer[:]
-        graph.graph.initializer.extend(kept)
+        for place in (graph.graph, graph.training_info[0].initialization):
+            kept = [constant for constant in place.initializer if constant.name != part]
+            del place.initializer[:]
+            place.initializer.extend(kept)
         with pytest.raises(ExportError, match=part):
             from_model(graph.SerializeToString())
     graph = onnx.load_from_string(model)
