@@ -28,5 +28,5 @@ class FilledStore(MemoryStore):
 
 
 if __name__ == "__main__":
-    shelf.MemoryStore = FilledStore  # type: ignore[misc]
+    shelf.MemoryStore = FilledStore  # type: ignore[assignment, attr-defined]
     main()
