@@ -48,6 +48,7 @@ from gateway.stores.memory import DEFAULT_MAX_BYTES
 from gateway.stores.pipe_store import PipeStore
 from gateway.stores.shelf import Shelf
 from gateway.stores.store import Observe, Store
+from gateway.telemetry.access_log import log_request
 from gateway.telemetry.learning_log import LearningLog
 from gateway.telemetry.logs import log_failure
 from gateway.telemetry.metrics import METRICS_FOLDER, Metrics, merged_registry, render, render_in_turns
@@ -207,6 +208,7 @@ class Factory:
             parts["feedback"] = AnswerRecord(answers, self._watches.get).record
         if learning_log is not None:
             parts["learning_log"] = learning_log.record
+        parts["log"] = log_request
         pipeline = Pipeline(
             Parts(
                 models=settings.models,

@@ -13,7 +13,6 @@ from gateway.core.context import RequestContext
 from gateway.core.errors import internal_error
 from gateway.core.judgement import Judgement
 from gateway.routing.routes import RouteTable
-from gateway.telemetry.access_log import log_request
 from gateway.telemetry.logs import log_failure
 from gateway.telemetry.router_watch import RouterMetrics, RouterWatch
 
@@ -37,7 +36,6 @@ class Recorder:
             except Exception as exc:  # noqa: BLE001 - fails open: an answer that was given stays given
                 self.count_fail_open(name)
                 log_failure(internal_error(exc))
-        log_request(ctx)
 
 
 @dataclass(frozen=True, slots=True)

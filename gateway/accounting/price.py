@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from gateway.accounting.usage import usage_of_spent
-from gateway.core.context import Bill, Charge, RequestContext, Usage
+from gateway.core.context import Bill, Charge, Decision, RequestContext, Usage
 from gateway.core.reply import Spent
 from gateway.settings.models import EnergySettings, ModelSettings, PriceSettings
 
@@ -46,10 +46,16 @@ def bill_of(ctx: RequestContext, usage: Usage, models: Mapping[str, ModelSetting
 
     What was given up on the way to the answer is paid by whoever pays for the answer; it adds nothing to the baseline.
     """
-    able = [candidate.model for candidate in ctx.decided.candidates if candidate.dropped is None]
-    served = ctx.model or ctx.decided.model
-    bill = make_bill(usage, models[served], models[able[-1]], pays=pays)
+    decision = ctx.decided
+    bill = make_bill(usage, models[ctx.model or decision.model], models[_strongest(decision)], pays=pays)
     return add_charge(bill, ctx.charge) if pays else bill
+
+
+def _strongest(decision: Decision) -> str:
+    for candidate in reversed(decision.candidates):
+        if candidate.dropped is None:
+            return candidate.model
+    return decision.model
 
 
 def add_charge(bill: Bill, charge: Charge | None) -> Bill:

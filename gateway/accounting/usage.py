@@ -86,17 +86,24 @@ class UsageTap:
     `cost_usd` in it. Other bytes pass as they came.
     """
 
-    __slots__ = ("_cost_of", "_is_wanted", "chunk_count", "usage")
+    __slots__ = ("_cost_of", "_event_count", "_is_wanted", "_last", "usage")
 
     def __init__(self, *, is_wanted: bool, cost_of: CostOf) -> None:
         self._is_wanted = is_wanted
         self._cost_of = cost_of
         self.usage: Usage | None = None
-        self.chunk_count = 0
+        self._event_count = 0
+        self._last = b""
+
+    @property
+    def chunk_count(self) -> int:
+        """Return how many chunks have passed that hold something: neither `[DONE]` nor a usage alone."""
+        return self._event_count - self._last.endswith(DONE)
 
     def pass_on(self, block: bytes) -> bytes:
         """Return what the client may see of a block of whole events."""
-        self.chunk_count += block.startswith(b"data:") + block.count(b"\ndata:") - block.endswith(DONE)
+        self._event_count += block.startswith(b"data:") + block.count(b"\ndata:")
+        self._last = block
         if b'"usage"' not in block:
             return block
         return b"".join(self._pass_event(event) for event in events_in(block))
@@ -116,7 +123,7 @@ class UsageTap:
             return event
         if "usage" not in fields:
             return event
-        self.chunk_count -= not answer.choices
+        self._event_count -= not answer.choices
         found = usage_of(answer)
         self.usage = found or self.usage
         return self._reshape(event, answer, fields, found)
