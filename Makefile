@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header --quiet
 
-.PHONY: help demo demo-edge run test check format bench bench-check bench-baseline bench-peers bench-triton stages lock components triton onnx encoder clean
+.PHONY: help demo demo-edge run test check format bench bench-check bench-baseline bench-growth bench-peers bench-triton stages lock components triton onnx encoder clean
 
 help:  ## show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -68,6 +68,9 @@ bench-check: $(VENV)/.dev  ## fail when a ratio is over 15 % worse than loadtest
 
 bench-baseline: $(VENV)/.dev  ## write loadtests/baseline.json anew
 	@$(BIN)/python -m loadtests.bench --baseline
+
+bench-growth: $(VENV)/.dev  ## does a request's CPU stay the same while models, keys, entries and connections grow?
+	@$(BIN)/python -m loadtests.growth --save loadtests/results
 
 bench-peers: $(VENV)/.dev  ## install the gateways that `make bench` compares with, into .bench/
 	@$(BIN)/python -m loadtests.peers

@@ -27,12 +27,10 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 def estimate(values: Sequence[float], seed: int = 1) -> Estimate:
-    """Return the median and its percentile bootstrap interval; with fewer than six rounds that is their range.
+    """Return the median and its percentile bootstrap interval; of up to five rounds that is their whole range.
 
     The seed is fixed: the same rounds always print the same report.
     """
-    if len(values) < 6:
-        return Estimate(statistics.median(values), min(values), max(values))
     chance = random.Random(seed)
     medians = [statistics.median(chance.choices(values, k=len(values))) for _ in range(RESAMPLES)]
     return Estimate(statistics.median(values), quantile(medians, 0.025), quantile(medians, 0.975))

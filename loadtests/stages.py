@@ -68,8 +68,14 @@ def read_folded(text: str) -> list[tuple[list[str], int]]:
     for line in text.splitlines():
         names, _, count = line.rpartition(" ")
         if count.isdigit() and not any(place in names.rpartition(";")[2] for place in ASLEEP):
-            found.append((names.split(";"), int(count)))
+            found.append((from_the_loop(names.split(";")), int(count)))
     return found
+
+
+def from_the_loop(names: list[str]) -> list[str]:
+    """Return a stack without what started the event loop: the command line's frames are the same in all."""
+    loop = next((place for place, name in enumerate(names) if "asyncio/runners.py" in name), 0)
+    return names[loop:]
 
 
 def table(stacks: list[tuple[list[str], int]], cpu_us: float) -> str:

@@ -14,6 +14,10 @@ def test_a_quantile_lies_between_its_neighbours(share, value):
     assert quantile([4, 1, 3, 2], share) == value
 
 
+def test_a_quantile_goes_evenly_from_one_value_to_the_next():
+    assert quantile([0, 10, 30, 100], 0.6) == pytest.approx(26)
+
+
 @given(FINITE, st.floats(0, 1))
 def test_a_quantile_stays_within_the_values(values, share):
     assert min(values) * (1 - 1e-9) <= quantile(values, share) <= max(values) * (1 + 1e-9)
@@ -21,6 +25,7 @@ def test_a_quantile_stays_within_the_values(values, share):
 
 def test_few_rounds_are_told_with_their_range():
     assert estimate([3, 1, 2]) == Estimate(2, 1, 3)
+    assert estimate([50, 1, 9, 10, 11]) == Estimate(10, 1, 50)
 
 
 def test_many_rounds_are_told_with_an_interval_narrower_than_their_range():

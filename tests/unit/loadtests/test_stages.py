@@ -7,7 +7,7 @@ from loadtests.stages import LOOP, REST, read_folded, stage_of, table
 
 FOLDED = """\
 run (asyncio/runners.py:86);walk (gateway/pipeline.py:10);score (gateway/classify/guard.py:5);dot (numpy/core.py:1) 30
-run (asyncio/runners.py:86);walk (gateway/pipeline.py:10) 10
+main (gateway/__main__.py:1);run (asyncio/runners.py:86);walk (gateway/pipeline.py:10) 10
 run (asyncio/runners.py:86) 40
 main (thread.py:1) 20
 bootstrap (threading.py:3);_worker (concurrent/futures/thread.py:69) 99
