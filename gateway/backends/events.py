@@ -54,9 +54,9 @@ class EventReader:
             self.failure = UpstreamFailureError(f"{self._model} sent something else than events.")
             return b""
         if b"[DONE]" in block and (end := _DONE.search(block)) is not None:
-            self.is_done = True
+            self.is_done, self.failure = True, None
             return block[: end.start()] + DONE
-        if b'"finish_reason"' in block and len(self._finished) < self._choice_count:
+        if len(self._finished) < self._choice_count and _FINISHED.search(block) is not None:
             self._finished.update(_finished_in(block))
         return block
 
@@ -89,8 +89,6 @@ def has_data(block: bytes) -> bool:
 
 def _finished_in(block: bytes) -> Iterator[bytes]:
     """Yield the index of each choice that finishes here. Only events that may hold one are decoded: a few a stream."""
-    if _FINISHED.search(block) is None:
-        return
     for event in events_in(block):
         if _FINISHED.search(event) is not None:
             yield from _finished_of(data_of(event))

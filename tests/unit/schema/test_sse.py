@@ -162,7 +162,8 @@ def test_done_inside_a_text_ends_nothing():
 
 def test_what_follows_done_is_left_out():
     stream = chunk(finish_reason="stop") + DONE
-    assert b"".join(drive([stream + chunk("late")])) == stream
+    for late in (chunk("late"), b'data: {"error":{"message":"boom"}}\n\n', b"<html>\n\n"):
+        assert b"".join(drive([stream + late])) == stream
 
 
 def test_a_page_in_place_of_events_is_an_error():
