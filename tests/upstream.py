@@ -140,9 +140,10 @@ class Answer:
     async def send_events(self, request: Received, writer: asyncio.StreamWriter) -> None:
         """Send the events at their pace; [DONE] and the usage come without a gap."""
         first_word = 1 if request.path.endswith("/chat/completions") else 0
+        last_word = first_word + len(self.words)
         await asyncio.sleep(self.ttft_s)
         for n, data in enumerate(self.events(request)):
-            if first_word < n < first_word + len(self.words):
+            if first_word < n < last_word:
                 await asyncio.sleep(self.gap_s)
             await send(writer, chunk(data))
 

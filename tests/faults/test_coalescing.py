@@ -218,7 +218,7 @@ async def test_no_cache_joins_nobody(bench: Bench) -> None:
 
 
 async def test_a_slow_reader_slows_no_other_rider(bench: Bench) -> None:
-    words = Answer(" ".join(["word" * 2500] * 300))
+    words = Answer(" ".join(["word" * 2500] * 300), gap_s=0.005)
     bench.upstream.script(words)
     body = bench.body(stream=True)
     slow = await Wire.connect(bench.gateway.url, receive_bytes=4096)
