@@ -1,7 +1,7 @@
 """The contract's headers: what clients may ask for, and what they are told."""
 
+import os
 import re
-import secrets
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Final
@@ -47,19 +47,24 @@ def read_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 def request_id_of(headers: Mapping[str, str]) -> str:
     """Keep the client's id if it is printable ASCII of at most 128 bytes, else make one."""
     given = headers.get("x-request-id")
-    return given if given and _SANE_ID.fullmatch(given) else f"req-{secrets.token_hex(12)}"
+    return given if given and _SANE_ID.fullmatch(given) else f"req-{os.urandom(12).hex()}"
 
 
 def wishes_of(headers: Mapping[str, str]) -> Wishes:
     """Read what the client asks for. Raises InvalidValueError for a threshold or tier that is none."""
-    scheme, _, token = headers.get("authorization", "").strip().partition(" ")
+    authorization = headers.get("authorization")
     return Wishes(
-        bearer=token.strip() or None if scheme.lower() == "bearer" else None,
+        bearer=None if authorization is None else _bearer(authorization),
         threshold=_threshold(headers.get("x-postern-threshold")),
         tier=_tier(headers.get("x-postern-tier")),
         session=headers.get("x-postern-session"),
         cache_control=headers.get("cache-control", ""),
     )
+
+
+def _bearer(authorization: str) -> str | None:
+    scheme, _, token = authorization.strip().partition(" ")
+    return token.strip() or None if scheme.lower() == "bearer" else None
 
 
 def _threshold(value: str | None) -> float | None:
@@ -116,4 +121,9 @@ def _decided(
 def server_timing(ctx: RequestContext) -> str:
     """Return the stages' durations in milliseconds; `gateway` is all that is not upstream."""
     durations_s = {**ctx.stopwatch.durations_s, Stage.GATEWAY: ctx.overhead_s}
-    return ", ".join([f"{stage};dur={seconds * 1000:.3f}" for stage, seconds in durations_s.items()])
+    return _timing_form(tuple(durations_s)) % tuple([seconds * 1000 for seconds in durations_s.values()])
+
+
+@lru_cache(64)  # the stages of a request are always the same few
+def _timing_form(stages: tuple[Stage, ...]) -> str:
+    return ", ".join(f"{stage};dur=%.3f" for stage in stages)
