@@ -52,7 +52,7 @@ class Judge(Protocol):
         """Change whenever a judgement could."""
         ...
 
-    async def judge(self, conversation: Conversation) -> Judgement | None:
+    async def judge(self, conversation: Conversation, tenant: str | None = None) -> Judgement | None:
         """Return the win rate and what else the router can tell, or None."""
         ...
 
@@ -213,7 +213,8 @@ class Pipeline:
         if ctx.router is None or ctx.wishes.tier is not None or ctx.judgement is not None:
             return
         ctx.phase = Phase.CLASSIFY
-        ctx.judgement = await self.parts.classifiers[ctx.router].judge(ctx.asked.conversation)
+        tenant = ctx.caller.tenant if ctx.caller else None
+        ctx.judgement = await self.parts.classifiers[ctx.router].judge(ctx.asked.conversation, tenant)
         if ctx.judgement is None:
             self.parts.count_fail_open(CLASSIFY_STAGE)
         ctx.stopwatch.lap(Stage.CLASSIFY)

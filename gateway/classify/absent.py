@@ -10,7 +10,11 @@ class AbsentClassifier:
     version = "absent"
     reference: Reference | None = None
 
-    async def judge(self, conversation: Conversation) -> Judgement | None:  # noqa: ARG002 - the shape of a classifier
+    async def judge(
+        self,
+        conversation: Conversation,  # noqa: ARG002 - the shape of a classifier
+        tenant: str | None = None,  # noqa: ARG002 - likewise
+    ) -> Judgement | None:
         """Return None; the caller fails open and counts it."""
         return None
 

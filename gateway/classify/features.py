@@ -95,7 +95,8 @@ class TextMeasures(msgspec.Struct, frozen=True, gc=False):
     unknown: list[bytes]
 
 
-def _cut(text: str) -> str:
+def cut_text(text: str) -> str:
+    """Return what of a text is read; with its length, all that its measures depend on."""
     if len(text) <= HEAD_CHARS + TAIL_CHARS:
         return text
     return text[:HEAD_CHARS] + "\n" + text[-TAIL_CHARS:]
@@ -164,7 +165,7 @@ def measure_text(text: str, vocabulary: Vocabulary = NO_WORDS) -> TextMeasures:
     Texts over HEAD_CHARS + TAIL_CHARS are cut to their head and tail; `chars` still tells their whole length. Sentences
     that would give the router orders are not seen. The features are the same whatever the vocabulary knows.
     """
-    cut = _cut(text)
+    cut = cut_text(text)
     page = _read(cut.lower().encode("utf-8", "surrogatepass"), vocabulary)
     stem, parted = page.stem, page.parted
     numbers = stem.translate(_TO_DIGITS).split()

@@ -13,13 +13,14 @@ from string import ascii_lowercase
 from typing import Final, Protocol
 
 from gateway.classify.features import HEAD_CHARS, TAIL_CHARS
-from gateway.classify.turns import judged_texts
+from gateway.classify.turns import judged_texts, most_judged
 from gateway.core.clock import Clock
 from gateway.core.judgement import Judgement, Reference
 from gateway.schema.conversation import Conversation, Turn
 
-# Under this a hop to a thread and back (60 to 100 µs, more under load) costs more than it spares the loop.
-ON_LOOP_LIMIT_S: Final = 200e-6
+# The longest that a judgement may hold the loop. A hop to a thread and back costs 60 to 100 µs and more under load, and
+# spares the loop nothing but that: the thread needs the same interpreter.
+ON_LOOP_LIMIT_S: Final = 1e-3
 WARM_UP_ROUNDS: Final = 21
 _LONGEST: Final = HEAD_CHARS + TAIL_CHARS
 # Of a text this short or shorter the fixed costs tell: it is taken to cost as much as one of this length.
@@ -41,8 +42,11 @@ class Classifier(Protocol):
     def reference(self) -> Reference | None:
         """Tell what scores and signals looked like in training; None where the router does not know."""
 
-    def judge(self, conversation: Conversation) -> Judgement:
-        """Return the win rate, 0 to 1, and what else the router can tell."""
+    def judge(self, conversation: Conversation, tenant: str | None = None) -> Judgement:
+        """Return the win rate, 0 to 1, and what else the router can tell.
+
+        With a `tenant`, what is found out may be remembered, for that tenant alone.
+        """
 
 
 def worst_case() -> Conversation:
@@ -115,26 +119,26 @@ class GuardedClassifier:
 
     def _is_quick(self, conversation: Conversation) -> bool:
         """Tell whether every text that would be judged, were it the costliest of its length, takes under the limit."""
-        if not self.is_on_loop:
-            return False
-        return self._text_s * sum(map(_share, judged_texts(conversation))) < ON_LOOP_LIMIT_S
+        if self._text_s * most_judged(conversation) < ON_LOOP_LIMIT_S:
+            return True
+        return self.is_on_loop and self._text_s * sum(map(_share, judged_texts(conversation))) < ON_LOOP_LIMIT_S
 
-    def judge_blocking(self, conversation: Conversation) -> Judgement | None:
+    def judge_blocking(self, conversation: Conversation, tenant: str | None = None) -> Judgement | None:
         """Return the judgement, or None after a fault. For a thread that may wait."""
         try:
-            judgement = self._classifier.judge(conversation)
+            judgement = self._classifier.judge(conversation, tenant)
             return judgement if _is_finite(judgement) else None
         except Exception:  # noqa: BLE001  # any classifier's fault is one thing to the caller: no judgement, fail open
             return None
 
-    async def judge(self, conversation: Conversation) -> Judgement | None:
+    async def judge(self, conversation: Conversation, tenant: str | None = None) -> Judgement | None:
         """Return the judgement, or None after a fault, time-out, full queue or close. Cancellation passes through."""
         if self._is_quick(conversation):
-            return self.judge_blocking(conversation)
+            return self.judge_blocking(conversation, tenant)
         if not self._slots.acquire(blocking=False):
             return None
         try:
-            future = self._executor.submit(self.judge_blocking, conversation)
+            future = self._executor.submit(self.judge_blocking, conversation, tenant)
         except RuntimeError:  # closed
             self._slots.release()
             return None

@@ -21,7 +21,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from gateway.classify.features import FEATURE_NAMES, FEATURE_VERSION, TextMeasures, measure_text
-from gateway.classify.turns import context_load, judged_texts
+from gateway.classify.memo import TextMemo
+from gateway.classify.turns import context_load, pick_texts
 from gateway.classify.vocabulary import Vocabulary
 from gateway.core.judgement import Judgement, Reference
 from gateway.schema.conversation import Conversation
@@ -129,13 +130,12 @@ def _check_graph(session: onnxruntime.InferenceSession, words: int, figures: int
 class TextJudgement(msgspec.Struct, frozen=True, gc=False):
     """What the graph says of one text."""
 
-    figures: list[float]
+    score: float
+    weak_chance: float
+    strong_chance: float
+    log_tokens: float
+    domain: str | None
     signals: tuple[float, ...]
-
-    @property
-    def score(self) -> float:
-        """Return the win rate of the text alone."""
-        return self.figures[0]
 
 
 class OnnxClassifier:
@@ -150,6 +150,7 @@ class OnnxClassifier:
         self._manifest: Final = manifest
         self._vocabulary: Final = Vocabulary(words)
         self._run: Final = _plain_run(session)
+        self._memo: Final = TextMemo[TextJudgement]()
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -172,31 +173,44 @@ class OnnxClassifier:
         _check_graph(session, len(words), FIGURES + len(manifest.domains), folder / MODEL_FILE)
         return cls(manifest, session, words)
 
-    def judge(self, conversation: Conversation) -> Judgement:
-        """Judge each text that counts; the hardest one's judgement is the conversation's."""
-        hardest, *others = map(self._judge_text, judged_texts(conversation))
-        for other in others:
+    def judge(self, conversation: Conversation, tenant: str | None = None) -> Judgement:
+        """Judge each text that counts; the hardest one's judgement is the conversation's.
+
+        With a `tenant`, what was said of earlier turns is remembered for that tenant's next request.
+        """
+        judged = pick_texts(conversation)
+        hardest, *others = map(self._judge_text, judged.asked)
+        for other in (*others, *(self._recall(text, tenant) for text in judged.earlier)):
             if other.score > hardest.score:
                 hardest = other
-        return self._told(hardest, context_load(conversation))
+        load = context_load(conversation)
+        return Judgement(
+            score=_shift(hardest.score, load),
+            weak_chance=_shift(hardest.weak_chance, -load),
+            strong_chance=max(hardest.weak_chance, hardest.strong_chance),
+            domain=hardest.domain,
+            output_tokens=round(math.exp(min(hardest.log_tokens, MAX_LOG_TOKENS))),
+            signals=hardest.signals,
+        )
+
+    def _recall(self, text: str, tenant: str | None) -> TextJudgement:
+        if tenant is None:
+            return self._judge_text(text)
+        key = self._memo.key(tenant, text)
+        known = self._memo.find(key)
+        if known is None:
+            known = self._judge_text(text)
+            self._memo.keep(key, known)
+        return known
 
     def _judge_text(self, text: str) -> TextJudgement:
         measures = measure_text(text, self._vocabulary)
         figures: list[float] = self._run(OUTPUTS, feed_of(measures))[0][0].tolist()
-        return TextJudgement(figures, signals_of(measures))
-
-    def _told(self, text: TextJudgement, load: float) -> Judgement:
-        score, weak, strong, _, log_tokens, *domains = text.figures
+        score, weak, strong, _, log_tokens, *domains = figures
         likeliest = max(domains, default=-1.0)
-        is_likely = likeliest >= self._manifest.domain_floor and bool(domains)
-        return Judgement(
-            score=_shift(score, load),
-            weak_chance=_shift(weak, -load),
-            strong_chance=max(weak, strong),
-            domain=self._manifest.domains[domains.index(likeliest)] if is_likely else None,
-            output_tokens=round(math.exp(min(log_tokens, MAX_LOG_TOKENS))),
-            signals=text.signals,
-        )
+        is_likely = domains and likeliest >= self._manifest.domain_floor
+        domain = self._manifest.domains[domains.index(likeliest)] if is_likely else None
+        return TextJudgement(score, weak, strong, log_tokens, domain, signals_of(measures))
 
 
 def _shift(chance: float, log_odds: float) -> float:

@@ -43,9 +43,9 @@ class Slot:
         """Tell what scores and signals looked like in training."""
         return self.classifier.reference
 
-    async def judge(self, conversation: Conversation) -> Judgement | None:
-        """Return the judgement, or None."""
-        return await self.classifier.judge(conversation)
+    async def judge(self, conversation: Conversation, tenant: str | None = None) -> Judgement | None:
+        """Return the judgement, or None. With a `tenant`, earlier turns are remembered, for that tenant alone."""
+        return await self.classifier.judge(conversation, tenant)
 
     def judge_blocking(self, conversation: Conversation) -> Judgement | None:
         """Return the judgement, or None. For a thread that may wait."""

@@ -7,7 +7,7 @@ score of the judged texts is the conversation's, so that adding context never ma
 import math
 import re
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.classify.lexicon import CONTINUATIONS, FOLLOW_UP_WORDS, REFERENCES, UNSPACED_FOLLOW_UPS
 from gateway.schema.conversation import Conversation, Turn
@@ -69,8 +69,26 @@ def is_follow_up(text: str) -> bool:
     return words[0] in _CONTINUATIONS or words[:2] in _ABOUT or (len(words) == 1 and words[0].isdecimal())
 
 
+class Judged(NamedTuple):
+    """The texts whose highest score is a conversation's: those of the last question, and the earlier it leans on."""
+
+    asked: tuple[str, ...]
+    earlier: tuple[str, ...] = ()
+
+
 def judged_texts(conversation: Conversation) -> tuple[str, ...]:
-    """Pick the texts whose highest score is the conversation's. Never empty, at most MAX_INHERITED_TURNS + 2.
+    """Return all texts that are judged. Never empty, at most MAX_INHERITED_TURNS + 2."""
+    judged = pick_texts(conversation)
+    return judged.asked + judged.earlier
+
+
+def most_judged(conversation: Conversation) -> int:
+    """Return a bound on how many texts are judged, without picking them."""
+    return min(max(len(conversation.turns), 1), MAX_INHERITED_TURNS + 2)
+
+
+def pick_texts(conversation: Conversation) -> Judged:
+    """Pick what is judged.
 
     The last user turn; with a system prompt, also both together. While the turn is a follow-up, also the assistant turn
     before it and the user turn before that, at most MAX_INHERITED_TURNS turns back. Without a user turn, the last turn
@@ -78,18 +96,16 @@ def judged_texts(conversation: Conversation) -> tuple[str, ...]:
     """
     turns = conversation.turns
     if len(turns) == 1 and turns[0].role == "user":  # alone it leans on nothing
-        return (turns[0].text,)
+        return Judged((turns[0].text,))
     last = next((i for i in range(len(turns) - 1, -1, -1) if turns[i].role == "user"), None)
     if last is None:
-        return (next((turn.text for turn in reversed(turns) if turn.text.strip()), ""),)
+        return Judged((next((turn.text for turn in reversed(turns) if turn.text.strip()), ""),))
     asked = turns[last].text
-    judged = [asked]
     system = next((turn.text for turn in turns if turn.role in {"system", "developer"} and turn.text.strip()), "")
-    if system:
-        judged.append(f"{system[:SYSTEM_CHARS]}\n{asked}")
-    if is_follow_up(asked):
-        judged.extend(_inherited(turns[:last]))
-    return tuple(judged)
+    return Judged(
+        (asked, f"{system[:SYSTEM_CHARS]}\n{asked}") if system else (asked,),
+        tuple(_inherited(turns[:last])) if is_follow_up(asked) else (),
+    )
 
 
 def _inherited(before: tuple[Turn, ...]) -> list[str]:

@@ -323,7 +323,7 @@ async def test_leaving_while_the_request_is_judged_stops_the_walk(bench):
     class Slow:
         version = "1"
 
-        async def judge(self, _):
+        async def judge(self, _, tenant=None):
             await asyncio.sleep(60)
 
     parts = bench.live.pipeline.parts

@@ -25,9 +25,11 @@ class Stub:
         self.gate = None
         self.threads = []
         self.asked = []
+        self.tenants = []
 
-    def judge(self, conversation):
+    def judge(self, conversation, tenant=None):
         self.asked.append(conversation)
+        self.tenants.append(tenant)
         self.threads.append(threading.current_thread().name)
         if self.gate is not None:
             self.gate.wait(5)
@@ -73,6 +75,22 @@ async def test_a_slow_classifier_runs_in_its_own_thread(guard):
     assert not guarded.is_on_loop
     assert await guarded.judge(ASK) == SURE
     assert stub.threads[0].startswith("classify")
+
+
+@pytest.mark.parametrize("measure", [quick, slow])
+async def test_the_classifier_is_told_whose_conversation_it_is(guard, measure):
+    stub = Stub()
+    await guard(stub, measure, timeout_s=5).judge(ASK, "tenant")
+    assert stub.tenants == ["tenant"]
+
+
+async def test_a_long_prompt_and_a_follow_up_stay_on_the_loop_where_the_costliest_text_takes_200_us(guard):
+    stub = Stub()
+    guarded = guard(stub, lambda _: 200e-6)
+    follow_up = Conversation((Turn("user", "x" * 9000), Turn("assistant", "y" * 9000), Turn("user", "yes")))
+    for conversation in (Conversation((Turn("user", "x" * 9000),)), follow_up):
+        await guarded.judge(conversation)
+    assert set(stub.threads) == {threading.current_thread().name}
 
 
 async def test_the_limit_is_where_the_loop_ends(guard):

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+from gateway.classify.features import measure_text
 from gateway.classify.onnx import ClassifierLoadError, OnnxClassifier
 from gateway.classify.turns import context_load
 from gateway.schema.conversation import Conversation, Turn
@@ -292,3 +293,46 @@ def test_judgements_do_not_depend_on_the_hash_seed():
         for seed in ("0", "1", "2")
     }  # fmt: skip
     assert len(found) == 1
+
+
+PLAN = "Prove that every bounded monotone sequence converges."
+FOLLOW_UP = ask("yes", ("user", PLAN), ("assistant", "Shall I go on?"))
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """The texts that were measured."""
+    texts = []
+
+    def measure(text, vocabulary):
+        texts.append(text)
+        return measure_text(text, vocabulary)
+
+    monkeypatch.setattr("gateway.classify.onnx.measure_text", measure)
+    return texts
+
+
+def test_earlier_turns_are_measured_once_and_the_question_each_time(folder, measured):
+    classifier = OnnxClassifier.load(folder)
+    first = classifier.judge(FOLLOW_UP, "tenant")
+    assert measured == ["yes", "Shall I go on?", PLAN]
+    measured.clear()
+    assert classifier.judge(FOLLOW_UP, "tenant") == first
+    assert measured == ["yes"]
+    assert OnnxClassifier.load(folder).judge(FOLLOW_UP) == first
+
+
+def test_no_tenant_can_tell_what_another_has_sent(folder, measured):
+    classifier = OnnxClassifier.load(folder)
+    classifier.judge(FOLLOW_UP, "one")
+    measured.clear()
+    classifier.judge(FOLLOW_UP, "other")
+    assert measured == ["yes", "Shall I go on?", PLAN]
+
+
+def test_without_a_tenant_nothing_is_remembered(folder, measured):
+    classifier = OnnxClassifier.load(folder)
+    for _ in range(2):
+        measured.clear()
+        classifier.judge(FOLLOW_UP)
+        assert len(measured) == 3

@@ -1,4 +1,5 @@
 import json
+import re
 import time
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.classify.features import HEAD_CHARS, TAIL_CHARS, measure_text
 from gateway.classify.orders import without_orders
+from gateway.classify.vocabulary import Vocabulary
 
 PROBES = Path(__file__).parents[3] / "router_models" / "probes" / "additions.json"
 ORDERS = json.loads(PROBES.read_text())["instructions"]
@@ -49,6 +51,14 @@ def test_orders_before_and_after_a_prompt_leave_its_measures_as_they_were(order,
     plain = measure_text(prompt)
     for text in (f"{order}\n{prompt}", f"{order}\n\n{prompt}", f"{prompt}\n{order}", f"{prompt}\n\n{order}"):
         assert same(measure_text(text), plain), text
+
+
+@pytest.mark.parametrize("order", [*ORDERS, *ELSEWHERE])
+def test_orders_are_known_whatever_words_are(order):
+    prompt = PROMPTS[0]
+    text = f"{prompt}\n{order}"
+    vocabulary = Vocabulary(sorted(set(re.findall(b"[a-z]+", text.lower().encode()))))
+    assert np.array_equal(measure_text(text, vocabulary).features, measure_text(prompt).features)
 
 
 @given(any_text, st.sampled_from(ORDERS))

@@ -36,7 +36,7 @@ class StubRouter:
     name, version, reference = "stub", "1", None
     judgement = Judgement(0.2)
 
-    def judge(self, _):
+    def judge(self, _, tenant=None):
         return self.judgement
 
 

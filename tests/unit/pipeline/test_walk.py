@@ -87,6 +87,7 @@ class House:
         personal=(),
     ):
         self.score, self.domain, self.answer, self.judged = score, None, body(), 0
+        self.tenants = set()
         self.personal = frozenset(personal)
         self.stop_at = self.fail_at = self.fault = None
         self.reached = asyncio.Event()
@@ -136,8 +137,9 @@ class House:
         await self.at("protect")
         return self.personal
 
-    async def _judge(self, _):
+    async def _judge(self, _, tenant):
         self.judged += 1
+        self.tenants.add(tenant)
         await self.at("classify")
         return None if self.score is None else Judgement(self.score, domain=self.domain)
 
@@ -274,6 +276,7 @@ async def test_an_answer_given_before_is_given_again_without_judging_or_asking()
     assert (second.score, second.reason, second.model, second.attempts) == (0.3, Reason.CACHE, "small", 0)
     assert house.sent == [("answer", body())] * 2
     assert (house.judged, house.asked) == (1, ["small"])
+    assert house.tenants == {first.caller.tenant}
     assert (second.bill.cost_usd, second.bill.saved_usd) == (0, pytest.approx(200e-6))
 
 
