@@ -41,7 +41,7 @@ class Silence:
         self._has_passed = False
 
     def __enter__(self) -> Self:
-        self._task = asyncio.current_task()
+        self._task = asyncio.current_task(self._loop)
         self._since_s = self._loop.time()
         if self._timer is None:
             self._set_timer()

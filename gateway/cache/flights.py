@@ -27,6 +27,7 @@ class Flights:
         self.max_kept_bytes = max_kept_bytes
         self._flights: dict[str, _Flight] = {}
         self._under_way: set[_Flight] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def ride(self, key: str, start: Start, finish: Finish, *, alone: bool = False) -> tuple[Reply, bool]:
         """Return a reply, and whether it comes from a call that was under way already.
@@ -40,7 +41,9 @@ class Flights:
         if not alone:
             self._flights[key] = flight
         self._under_way.add(flight)
-        flight.task = asyncio.get_running_loop().create_task(flight.fly(start))
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()  # a system call, until Python 3.12
+        flight.task = self._loop.create_task(flight.fly(start))
         return await flight.board(is_launcher=True), False
 
     def remove(self, flight: "_Flight") -> None:
@@ -151,7 +154,8 @@ class _Flight:
         self._forgotten = read_by_all
 
     def _news(self) -> "asyncio.Future[None]":
-        news = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop() if self.task is None else self.task.get_loop()
+        news = loop.create_future()
         self._waiting.append(news)
         return news
 

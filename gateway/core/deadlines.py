@@ -51,6 +51,13 @@ class Wheel:
         self._slots: dict[float, set[Timer]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Return the loop; to ask asyncio for the one that runs takes a system call (until Python 3.12)."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop
+
     def within(self, seconds: float) -> "Deadline":
         """Return a context that is left by TimeoutError once `seconds` are over: `asyncio.timeout`, but for `with`."""
         return Deadline(self, seconds)
@@ -60,9 +67,7 @@ class Wheel:
         return Timer(self._slot_in(seconds), callback)
 
     def _slot_in(self, seconds: float) -> set[Timer]:
-        loop = self._loop
-        if loop is None:
-            loop = self._loop = asyncio.get_running_loop()
+        loop = self.loop
         width_s = SLOT_S if seconds < LONG_S else LONG_SLOT_S
         # One slot on: the one that the end falls into may be nearly over.
         ends_s = ((loop.time() + seconds) // width_s + 1) * width_s
@@ -89,7 +94,7 @@ class Deadline:
         self._seconds = seconds
 
     def __enter__(self) -> Self:
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._wheel.loop)
         if task is None:
             raise RuntimeError("a deadline needs a task to end")
         self._task = task
