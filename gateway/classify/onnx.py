@@ -1,7 +1,8 @@
 """The classifier that ships: a text's measures and words in, one small ONNX graph, the judgement out.
 
 Owns the artifact's form (`Manifest`, the graph's inputs and outputs, the vocabulary inside). Knows nothing of
-thresholds. The graph, as `router_models/export.py` writes it:
+thresholds. The graph, as `router_models/export.py` writes it and graph.py computes it; any other with these inputs and
+this output runs in onnxruntime:
 
     features  float32 [1, F]    the measures of the text, see features.py
     words     int64 [K]         rows of the word table, one a distinct known word; K may be 0
@@ -10,17 +11,18 @@ thresholds. The graph, as `router_models/export.py` writes it:
 """
 
 import hashlib
+import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import msgspec
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from gateway.classify.features import FEATURE_NAMES, FEATURE_VERSION, TextMeasures, measure_text
+from gateway.classify.graph import Graph, OtherGraphError
 from gateway.classify.memo import TextMemo
 from gateway.classify.turns import context_load, pick_texts
 from gateway.classify.vocabulary import Vocabulary
@@ -43,6 +45,8 @@ _RETRAIN: Final = "retrain with `postern train`, or restore the folder from the 
 
 
 Run = Callable[[list[str], Mapping[str, NDArray[np.generic]]], list[NDArray[np.float32]]]
+Session = Any
+"""What runs a graph: ours, or onnxruntime's InferenceSession, which has no types."""
 
 
 class ClassifierLoadError(Exception):
@@ -79,16 +83,14 @@ def _read_manifest(path: Path) -> Manifest:
         raise ClassifierLoadError(f"{path}: {error}; {_RETRAIN}") from error
 
 
-def _open_session(model: bytes, path: Path) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    # One thread that never spins: a graph of microseconds gains nothing from a pool, and spinning starves the loop.
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+def _open_session(model: bytes, path: Path) -> Session:
     try:
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return Graph.read(model)
+    except OtherGraphError:
+        # Imported now, as onnxruntime takes 19 MB before there is a session.
+        runtime = importlib.import_module("gateway.classify.runtime")
+    try:
+        session: Session = runtime.open_session(model)
     except Exception as error:  # onnxruntime's errors share no base but Exception
         raise ClassifierLoadError(f"{path}: onnxruntime refuses the model: {error}; {_RETRAIN}") from error
     names = ([node.name for node in session.get_inputs()], [node.name for node in session.get_outputs()])
@@ -97,21 +99,22 @@ def _open_session(model: bytes, path: Path) -> onnxruntime.InferenceSession:
     return session
 
 
-def _plain_run(session: onnxruntime.InferenceSession) -> Run:
+def _plain_run(session: Session) -> Run:
     """Return the session's run without its wrapper, whose checks of names take 12 µs, as long as the graph itself."""
     inner = getattr(session, "_sess", None)
     return session.run if inner is None else lambda outputs, feed: inner.run(outputs, feed, None)
 
 
-def _words(session: onnxruntime.InferenceSession, path: Path) -> list[bytes]:
-    words = session.get_modelmeta().custom_metadata_map.get(VOCABULARY)
+def _words(session: Session, path: Path) -> list[bytes]:
+    found = session.metadata if isinstance(session, Graph) else session.get_modelmeta().custom_metadata_map
+    words = found.get(VOCABULARY)
     if words is None:
         raise ClassifierLoadError(f"{path}: the model holds no vocabulary; {_RETRAIN}")
     listed: list[bytes] = words.encode().split()
     return listed
 
 
-def _check_graph(session: onnxruntime.InferenceSession, words: int, figures: int, path: Path) -> None:
+def _check_graph(session: Session, words: int, figures: int, path: Path) -> None:
     """Run the graph once with its last word: what does not fit together would otherwise fault with every request."""
     last = [words - 1] if words else []
     feed: dict[str, NDArray[np.generic]] = {
@@ -141,7 +144,7 @@ class TextJudgement(msgspec.Struct, frozen=True, gc=False):
 class OnnxClassifier:
     """Score conversations with a trained router. Safe to share between threads."""
 
-    def __init__(self, manifest: Manifest, session: onnxruntime.InferenceSession, words: Sequence[bytes]) -> None:
+    def __init__(self, manifest: Manifest, session: Session, words: Sequence[bytes]) -> None:
         self.name: Final = manifest.name
         # The manifest as far as it is read: its domains and their floor change what is told, as the model does.
         told = hashlib.sha256(msgspec.json.encode(manifest)).hexdigest()

@@ -1,0 +1,90 @@
+"""The exported graph, computed by NumPy: onnxruntime is its oracle, and runs whatever it does not know."""
+
+import hashlib
+import subprocess
+import sys
+
+import numpy as np
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.classify.graph import Graph, OtherGraphError
+from gateway.classify.onnx import FEATURES, OUTPUTS, WEIGHTS, WORDS, OnnxClassifier
+from gateway.schema.conversation import Conversation, Turn
+from tests.routers import SHIPPED, copy_router, version_of
+
+MODEL = (SHIPPED / "model.onnx").read_bytes()
+ROWS, FIGURES, MEASURES = 23_960, 23, 34
+
+
+@pytest.fixture(scope="module")
+def oracle():
+    return onnxruntime.InferenceSession(MODEL, providers=["CPUExecutionProvider"])
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return Graph.read(MODEL)
+
+
+SPREADS = st.sampled_from([0.0, 1.0, 100.0, 1e30])
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.integers(0, ROWS - 1), max_size=300), st.integers(0, 2**32 - 1), SPREADS)
+def test_it_judges_as_onnxruntime_does(oracle, graph, words, seed, spread):
+    chance = np.random.default_rng(seed)
+    weights = chance.random((2, len(words)), dtype=np.float32) / np.float32(max(len(words), 1) ** 0.5)
+    measured = (chance.standard_normal((1, MEASURES)) * spread).astype(np.float32)
+    feed = {FEATURES: measured, WORDS: np.array(words, dtype=np.int64), WEIGHTS: weights}
+    theirs, ours = oracle.run(OUTPUTS, feed)[0], graph.run(OUTPUTS, feed)[0]
+    assert ours.shape == theirs.shape == (1, FIGURES)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=2e-6)
+
+
+def test_it_tells_what_the_file_says_beside_the_graph(oracle, graph):
+    assert graph.metadata == oracle.get_modelmeta().custom_metadata_map
+
+
+def test_the_router_that_ships_is_judged_with_without_onnxruntime():
+    script = (
+        "import sys; from pathlib import Path; from gateway.classify.onnx import OnnxClassifier;"
+        f"OnnxClassifier.load(Path({str(SHIPPED)!r})); sys.exit('onnxruntime' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_a_graph_of_another_make_runs_in_onnxruntime(tmp_path):
+    folder = copy_router(tmp_path / "other")
+    model, told = version_of(b"")
+    other = model.replace(b"clipped", b"bounded")
+    assert other != model
+    with pytest.raises(OtherGraphError):
+        Graph.read(other)
+    (folder / "model.onnx").write_bytes(other)
+    digest, wanted = hashlib.sha256(model).hexdigest(), hashlib.sha256(other).hexdigest()
+    (folder / "manifest.json").write_bytes(told.replace(digest.encode(), wanted.encode()))
+    asked = Conversation((Turn("user", "Prove that there are infinitely many primes."),))
+    judged, shipped = OnnxClassifier.load(folder).judge(asked), OnnxClassifier.load(SHIPPED).judge(asked)
+    assert judged.score == pytest.approx(shipped.score, abs=1e-5)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.data())
+def test_a_damaged_file_is_none_of_it_whatever_the_damage(data):
+    # The beginning and the end: nodes, names and shapes lie there, numbers between them.
+    kept = bytearray(MODEL[:3000] + MODEL[-3000:]) if data.draw(st.booleans()) else bytearray(MODEL[:6000])
+    for _ in range(data.draw(st.integers(0, 4))):
+        kept[data.draw(st.integers(0, len(kept) - 1))] = data.draw(st.integers(0, 255))
+    with pytest.raises(OtherGraphError):
+        Graph.read(bytes(kept[: data.draw(st.integers(0, len(kept)))]))
+
+
+@pytest.mark.parametrize(
+    "junk", [b"", b"\x3a", b"\x3a\x05abc", b"\xff" * 20, b"\x0b", b"\x3a\x02\x0a\x00", b"\x38\x01"]
+)
+def test_junk_is_none_of_it(junk):
+    with pytest.raises(OtherGraphError):
+        Graph.read(junk)
