@@ -98,7 +98,7 @@ FEATURES = {
     "postern-hit": Features("Postern, cache hit", "auto", 1, has_cache=True, expected={"x-postern-cache": "hit"}),
     "postern-redis": Features("Postern, the walk, Redis missed", "plain", 1, has_cache=True, redis=True),
     "postern-redis-hit": Features(
-        "Postern, Redis hit", "plain", 1, has_cache=True, redis=True, expected={"x-postern-cache": "hit"}
+        "Postern, Redis hit", "auto", 1, has_cache=True, redis=True, expected={"x-postern-cache": "hit"}
     ),
     "postern-workers": Features("Postern, two workers on one Redis", "plain", 1, has_cache=True, redis=True, workers=2),
     "postern-models": Features("Postern, 100 models", "small", 1, has_cache=True, models=100, expected=MISSED),

@@ -3,12 +3,15 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from loadtests.counting import tree
 from loadtests.figures import Estimate
 from loadtests.results import load
 
@@ -49,3 +52,27 @@ def test_an_unknown_scenario_is_told():
     done = run_bench("--only", "nonsense")
     assert done.returncode == 1
     assert "no scenario is called nonsense" in done.stderr
+
+
+def test_an_interrupt_stops_all_that_was_started():
+    command = [
+        sys.executable,
+        "-m",
+        "loadtests.bench",
+        "--only",
+        "streams-60",
+        "--subjects",
+        "nginx",
+        "--seconds",
+        "60",
+    ]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline_s = time.monotonic() + 60
+        while len(started := tree(process.pid)) < 6 and time.monotonic() < deadline_s:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    # The bench, two nginx, each with a worker, and the fake upstream; or some of them and the load generator.
+    assert len(started) >= 6
+    assert process.returncode == 130, told
+    assert [pid for pid in started if Path(f"/proc/{pid}").exists()] == []
