@@ -104,9 +104,13 @@ class UsageTap:
         """Return what the client may see of a block of whole events."""
         self._event_count += block.startswith(b"data:") + block.count(b"\ndata:")
         self._last = block
-        if b'"usage"' not in block:
+        at = block.find(b'"usage"')
+        if at < 0:
             return block
-        return b"".join(self._pass_event(event) for event in events_in(block))
+        # A stored stream is one block, and tells its usage at the end: the events before that one need no look.
+        border = block.rfind(b"\n\n", 0, at)
+        start = 0 if border < 0 else border + 2
+        return block[:start] + b"".join(self._pass_event(event) for event in events_in(block[start:]))
 
     def usage_or_estimate(self, prompt_tokens: int) -> Usage:
         """Return the usage told, else an estimate: servers send about one event a token."""

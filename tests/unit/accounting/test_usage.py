@@ -138,6 +138,18 @@ def test_a_stream_without_usage_passes_byte_by_byte(events):
     assert tap(is_wanted=False).pass_on(stream + chunk('"usage"')) == stream + chunk('"usage"')
 
 
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("is_wanted", [True, False])
+@pytest.mark.parametrize("told", [[0], [3], [1, 3], [0, 1, 2, 3]])
+def test_a_stream_in_one_block_passes_as_it_does_event_by_event(told, is_wanted, line_end):
+    usages = [usage_chunk(**COUNTS), chunk("Hi", usage=COUNTS), chunk('"usage"'), usage_chunk(**COUNTS)]
+    events = [event if place in told else chunk("a") for place, event in enumerate(usages)] + [DONE]
+    events = [event.replace(b"\n", line_end) for event in events]
+    whole, cut = tap(is_wanted=is_wanted), tap(is_wanted=is_wanted)
+    assert whole.pass_on(b"".join(events)) == b"".join(cut.pass_on(event) for event in events)
+    assert whole.usage == cut.usage == Usage(10, 3)
+
+
 def test_a_body_tells_its_usage():
     told = {"prompt_tokens": 20, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 8}}
     assert usage_of_body(body(usage=told), 99) == Usage(20, 4, 8)
