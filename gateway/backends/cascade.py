@@ -167,4 +167,4 @@ class _Cascade:
 
 
 def _with_logprobs(request: Request) -> Request:
-    return msgspec.structs.replace(request, fields={**request.fields, "logprobs": msgspec.Raw(b"true")}, body=None)
+    return msgspec.structs.replace(request, fields={**request.fields, "logprobs": msgspec.Raw(b"true")})

@@ -30,10 +30,7 @@ class Need(msgspec.Struct, frozen=True, gc=False):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """One request body, read once. `fields` holds every top-level field as raw JSON.
-
-    `body`: the bytes it came in; None once a field is no longer as it came.
-    """
+    """One request body, read once. `fields` holds every top-level field as raw JSON."""
 
     operation: Operation
     model: str
@@ -43,7 +40,6 @@ class Request(msgspec.Struct, frozen=True):
     needs: tuple[Need, ...]
     max_tokens: int
     fields: dict[str, msgspec.Raw]
-    body: bytes | None = None
 
 
 TokenBound = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
@@ -147,7 +143,6 @@ def _read_chat(body: bytes) -> Request:
         needs=_needs_of_chat(chat),
         max_tokens=chat.max_completion_tokens or chat.max_tokens or 0,
         fields=fields,
-        body=body,
     )
 
 
@@ -165,7 +160,6 @@ def _read_completion(body: bytes) -> Request:
         needs=tuple(needs),
         max_tokens=completion.max_tokens or 0,
         fields=_fields.decode(body),
-        body=body,
     )
 
 
@@ -180,7 +174,6 @@ def _read_embedding(body: bytes) -> Request:
         needs=(Need("embeddings", "model"),),
         max_tokens=0,
         fields=_fields.decode(body),
-        body=body,
     )
 
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from gateway.backends.cascade import Errand, Escalation, _with_logprobs, open_reply
+from gateway.backends.cascade import Errand, Escalation, open_reply
 from gateway.backends.held import MAX_HELD_BYTES, Held
 from gateway.backends.resilience import Dispatcher, Replicas
 from gateway.core.context import Charge, Usage, Verdict
@@ -403,10 +403,3 @@ async def test_a_time_that_is_over_before_anything_came_lets_all_of_it_go_on():
     assert (answer.verdict, house.fail_open) == (Verdict(), 1)
     release.set()
     assert await collect(answer) == chunk() + DONE
-
-
-def test_a_request_with_a_field_added_is_no_longer_the_bytes_it_came_in():
-    asked = request()
-    assert asked.body is not None
-    changed = _with_logprobs(asked)
-    assert (changed.body, bytes(changed.fields["logprobs"])) == (None, b"true")
