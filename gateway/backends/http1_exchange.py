@@ -10,7 +10,7 @@ from typing import Final, Protocol, Self
 from gateway.backends.codings import decoded
 from gateway.backends.http import HttpError, read_at_most
 
-HIGH_WATER_BYTES: Final = 262_144
+HIGH_WATER_BYTES: Final = 65_536
 """Held for a reader that lags: from here on the server is held up. What came with one read is held whole."""
 
 
