@@ -5,13 +5,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from loadtests.figures import Estimate, has_worsened, is_in_doubt
+from loadtests.figures import Estimate, has_worsened, is_suspect
 from loadtests.results import BASE, Result, Results, title
 from loadtests.scenarios import Kind
 
 PATH = Path(__file__).parent / "baseline.json"
 MORE = 2
-"""How often a scenario in doubt is measured again before the machine is called too noisy to tell."""
+"""How often a suspect is measured again, its processes started anew, before it is judged: two starts of one program
+differ too, by more than the rounds of one start tell."""
 
 Ratios = dict[str, dict[str, Estimate]]
 
@@ -51,12 +52,12 @@ def read(path: Path = PATH) -> Ratios:
     return {scenario: {name: Estimate(*one) for name, one in ratios.items()} for scenario, ratios in kept.items()}
 
 
-def doubtful(now: Ratios, then: Ratios) -> list[str]:
+def suspects(now: Ratios, then: Ratios) -> list[str]:
     """Return the scenarios that want more rounds."""
     return [
         scenario
         for scenario, ratios in now.items()
-        if any(is_in_doubt(one, then[scenario][name]) for name, one in ratios.items() if name in then.get(scenario, {}))
+        if any(is_suspect(one, then[scenario][name]) for name, one in ratios.items() if name in then.get(scenario, {}))
     ]
 
 
@@ -64,8 +65,8 @@ def check(results: Results, measure_again: Callable[[str], None], path: Path = P
     """Compare a run with what is kept; 0, or 1 where something has worsened."""
     then = read(path)
     for _ in range(MORE):
-        for scenario in doubtful(ratios_of(results), then):
-            print(f"{scenario}: worse, but within the noise; measuring again", file=sys.stderr)
+        for scenario in suspects(ratios_of(results), then):
+            print(f"{scenario} looks worse; measuring again", file=sys.stderr)
             measure_again(scenario)
     now = ratios_of(results)
     for scenario, ratios in now.items():
@@ -84,5 +85,5 @@ def tell(name: str, now: Estimate, then: Estimate | None) -> str:
     figures = f"{now.median:8.2f} [{now.low:.2f}, {now.high:.2f}]"
     if then is None:
         return f"{label:44} {figures}   not in the baseline"
-    verdict = "WORSE" if has_worsened(now, then) else "in doubt" if is_in_doubt(now, then) else ""
+    verdict = "WORSE" if has_worsened(now, then) else "worse, within the noise" if is_suspect(now, then) else ""
     return f"{label:44} {figures}   was {then.median:8.2f} [{then.low:.2f}, {then.high:.2f}] {verdict}"

@@ -62,6 +62,9 @@ def main() -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Measure, then tell, compare or keep."""
+    if options.check and not baseline.PATH.exists():
+        print(f"there is no {baseline.PATH.name} to compare with: make bench-baseline")
+        return 2
     core, load_core = processes.cores()
     if core == load_core:
         print("there is one core only: subject, upstream and load generator share it, so CPU counts but rates don't")
@@ -74,6 +77,9 @@ def run(options: argparse.Namespace) -> int:
             if options.check:
                 return max(baseline.check(bench.results, bench.measure_again), 1 if bench.results.fails() else 0)
             results = bench.results
+            if options.baseline:
+                for scenario in chosen(options):
+                    bench.measure_again(scenario.name)
     if options.baseline:
         baseline.write(results)
         return 0
@@ -133,7 +139,9 @@ class Bench:
         show_progress(f"{scenario.name}: done in {time.monotonic() - started_s:.0f} s", is_last=True)
 
     def measure_again(self, name: str) -> None:
-        """Run a scenario's rounds once more, as more rounds of the same result."""
+        """Run a scenario's rounds once more with processes started anew, as more rounds of the same result."""
+        for subject in list(self._subjects):
+            self._stop(subject)
         self.measure(self.results.scenarios[name].scenario)
 
     def _prepare(self, scenario: Scenario, name: str, result: Result) -> bool:

@@ -93,11 +93,11 @@ def baseline_of(tmp_path, run):
 def test_a_check_fails_when_a_ratio_is_over_15_percent_worse(tmp_path, capsys, cpu_us, status):
     path = baseline_of(tmp_path, RUN)
     now = run_of(*({"nginx": 20, "postern-whole": cpu_us + extra} for extra in (0, 1, 2)))
-    assert baseline.check(now, pytest.fail, path) == status
+    assert baseline.check(now, lambda _: None, path) == status
     assert ("WORSE" in capsys.readouterr().out) is bool(status)
 
 
-def test_what_is_in_doubt_is_measured_again_before_it_fails(tmp_path):
+def test_what_looks_worse_is_measured_again_before_it_fails(tmp_path):
     path = baseline_of(tmp_path, RUN)
     now = run_of({"nginx": 20, "postern-whole": 190}, {"nginx": 20, "postern-whole": 290})
     asked = []
