@@ -167,8 +167,8 @@ class Factory:
 
     def __init__(self, metrics: Metrics, routers: Path = ROUTERS, make: Make | None = None) -> None:
         self.metrics = metrics
-        self._wheel = Wheel()
-        self._fleet = Fleet(make or make_backends(Commons(self._wheel)), self._tracker, ReplicaMetrics(metrics).show)
+        self.wheel = Wheel()
+        self._fleet = Fleet(make or make_backends(Commons(self.wheel)), self._tracker, ReplicaMetrics(metrics).show)
         self._in_flight: InFlight | None = None
         self._router_metrics = RouterMetrics(metrics)
         self._watches: dict[str, RouterWatch] = {}
@@ -225,7 +225,7 @@ class Factory:
                 count_fail_open=self._count_fail_open,
                 feedback=self._feedback(answers, learning_log),
                 bars=self._bars,
-                wheel=self._wheel,
+                wheel=self.wheel,
             )
         )
         self.rack.keep(classifiers)
@@ -328,7 +328,7 @@ class Factory:
         self.metrics.child(self.metrics.attempts, model, outcome).inc()
 
     def _connect(self, settings: RedisSettings) -> Store:
-        return LINKS[urlsplit(settings.url.reveal()).scheme](settings, self._observe_redis, self._wheel)
+        return LINKS[urlsplit(settings.url.reveal()).scheme](settings, self._observe_redis, self.wheel)
 
     def _observe_redis(self, operation: str, seconds: float) -> None:
         self.metrics.child(self.metrics.redis, operation).observe(seconds)

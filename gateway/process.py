@@ -49,7 +49,8 @@ class Process:
         `announce` is called once signals are heeded: who reads of a serving gateway may stop it.
         """
         server = self._live.settings.server
-        self._servers = [make_server(make_data_app(self._live), server, Front(self._live).open)]
+        hot = Front(self._live).open
+        self._servers = [make_server(make_data_app(self._live), server, hot, self._factory.wheel)]
         sockets = [data]
         if admin is not None:
             admin_app = make_admin(self._factory.metrics, lambda: self._live.settings)

@@ -66,7 +66,7 @@ class Port:
     keep_alive_s: float
     open_hot: "Callable[[Connection, bytes], Exchange | None]"
     open_asgi: "Callable[[Connection, str, URL], Exchange]"
-    wheel: Wheel = field(default_factory=Wheel)
+    wheel: Wheel
     _dated: RawHeaders = field(default_factory=list)
     _lines: dict[int, bytes] = field(default_factory=dict)
 

@@ -11,6 +11,7 @@ import uvicorn
 
 from gateway.api.asgi_exchange import AsgiExchange
 from gateway.api.connection import Connection, Exchange, Port
+from gateway.core.deadlines import Wheel
 from gateway.settings.service import ServerSettings
 
 OpenHot = Callable[[Connection, bytes], Exchange | None]
@@ -25,13 +26,16 @@ class QuietServer(uvicorn.Server):
         yield
 
 
-def make_server(app: Any, settings: ServerSettings, open_hot: OpenHot | None = None) -> QuietServer:
+def make_server(
+    app: Any, settings: ServerSettings, open_hot: OpenHot | None = None, wheel: Wheel | None = None
+) -> QuietServer:
     """Return a server for an application; it is bound by `bind` and run by `serve`.
 
     `open_hot` opens the exchange of a request that the application need not see. Without it nobody waits for long
     for the server to stop: nothing of it takes long.
     """
-    port = Port(settings.header_timeout_s, settings.keep_alive_s, open_hot or (lambda *_: None), AsgiExchange)
+    bounds = (settings.header_timeout_s, settings.keep_alive_s)
+    port = Port(*bounds, open_hot or (lambda *_: None), AsgiExchange, wheel or Wheel())
     return QuietServer(
         uvicorn.Config(
             app,
