@@ -6,7 +6,7 @@ neither HTTP nor Redis nor any model: what it is built of is handed to it by `ap
 
 import asyncio
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from gateway.accounting.price import add_charge, bill_of, charge_for
 from gateway.accounting.usage import UsageTap, usage_of_body
 from gateway.auth.keys import KeyRing
 from gateway.backends.cascade import Errand, Escalation, open_reply
-from gateway.backends.resilience import Dispatcher
+from gateway.backends.resilience import Dispatcher, Plan
 from gateway.cache.control import parse_cache_control
 from gateway.cache.exact import Entry, ExactCache, replay, serves
 from gateway.cache.flights import Flights
@@ -316,7 +316,8 @@ class Pipeline:
                 await cache.keep(key, reply, judgement, body)
 
         is_alone = ctx.cache_outcome is CacheOutcome.BYPASS
-        flight = f"{key}:{ctx.decided.model}:{ctx.decided.escalation}"
+        decided = ctx.decided
+        flight = f"{key}:{decided.model}:{decided.escalation}"
         reply, is_shared = await self.parts.flights.ride(flight, start, finish, alone=is_alone)
         if is_shared:
             ctx.cache_outcome, ctx.reason = CacheOutcome.SHARED, Reason.CACHE
@@ -344,14 +345,15 @@ class Pipeline:
 
         return errand.with_escalation(Escalation(self._plan(ctx, route, stronger), rule, clears, charge, count))
 
-    def _plan(self, ctx: RequestContext, route: Route, chosen: str) -> list[str]:
+    def _plan(self, ctx: RequestContext, route: Route, chosen: str) -> Sequence[str]:
         """Return the chosen model, then the fallbacks that can serve."""
-        request, models, tokens = ctx.asked, self.parts.models, ctx.prompt_tokens
 
-        def is_able(name: str) -> bool:
-            return can_serve(models[name], request, tokens, only_local=bool(ctx.personal))
+        def find_fallbacks() -> list[str]:
+            models, request, tokens, is_private = self.parts.models, ctx.asked, ctx.prompt_tokens, bool(ctx.personal)
+            others = [name for name in route.fallback if name != chosen]
+            return [name for name in others if can_serve(models[name], request, tokens, only_local=is_private)]
 
-        return [chosen, *(name for name in route.fallback if name != chosen and is_able(name))]
+        return Plan(chosen, find_fallbacks)
 
     async def _relay_whole(self, ctx: RequestContext, reply: Reply, client: Client) -> None:
         body = b"".join([block async for block in reply.blocks])

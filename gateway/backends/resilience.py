@@ -6,6 +6,7 @@ After the first byte nothing is tried again: a second answer glued to half a fir
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
+from typing import overload
 
 from gateway.backends.backend import Backend, Call, Health
 from gateway.core.clock import Clock, monotonic_s
@@ -37,6 +38,34 @@ Track = Callable[[int], None]
 
 CallOf = Callable[[float], Call]
 """Makes the call for a deadline on the event loop's clock."""
+
+
+class Plan(Sequence[str]):
+    """The chosen model, then its fallbacks, which are looked for once somebody asks for more than the first."""
+
+    __slots__ = ("_chosen", "_find_fallbacks", "_models")
+
+    def __init__(self, chosen: str, find_fallbacks: Callable[[], Sequence[str]]) -> None:
+        self._chosen = chosen
+        self._find_fallbacks = find_fallbacks
+        self._models: Sequence[str] | None = None
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[str]: ...
+
+    def __getitem__(self, place: int | slice) -> str | Sequence[str]:
+        return self._chosen if place == 0 else self._known()[place]
+
+    def __len__(self) -> int:
+        return len(self._known())
+
+    def _known(self) -> Sequence[str]:
+        if self._models is None:
+            self._models = (self._chosen, *self._find_fallbacks())
+        return self._models
 
 
 class Replicas:

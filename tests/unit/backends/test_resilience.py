@@ -7,7 +7,7 @@ from msgspec import structs
 
 from gateway.backends import resilience
 from gateway.backends.backend import Health
-from gateway.backends.resilience import COOLDOWN_S, Dispatcher, Replicas
+from gateway.backends.resilience import COOLDOWN_S, Dispatcher, Plan, Replicas
 from gateway.core.errors import (
     UpstreamContextError,
     UpstreamError,
@@ -90,6 +90,29 @@ async def test_the_first_model_that_answers_is_the_answer():
     answer = await house.open("small", "large")
     assert (answer.model, answer.attempts, answer.is_fallback) == ("small", 1, False)
     assert house.attempts == [("small", "ok")]
+
+
+async def test_fallbacks_are_looked_for_once_and_only_where_the_chosen_model_has_failed():
+    house, looked_for = House(small=1, large=1), []
+
+    def find_fallbacks():
+        looked_for.append(1)
+        return ["large"]
+
+    async def open_():
+        plan = Plan("small", find_fallbacks)
+        answer = await house.dispatcher.open(plan, 3, lambda end_s: structs.replace(call(), deadline_s=end_s))
+        return answer.model
+
+    assert (await open_(), looked_for) == ("small", [])
+    house.fail("small")
+    assert (await open_(), looked_for) == ("large", [1])
+
+
+def test_a_plan_is_the_chosen_model_and_then_its_fallbacks():
+    plan = Plan("a", lambda: ["b", "c"])
+    assert (list(plan), len(plan), list(plan[1:]), list(plan[:1])) == (["a", "b", "c"], 3, ["b", "c"], ["a"])
+    assert (plan[0], plan[1], plan[-1]) == ("a", "b", "c")
 
 
 async def test_a_fallback_is_told_as_one_with_the_attempts_it_took():
