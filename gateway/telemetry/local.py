@@ -1,4 +1,4 @@
-"""Counters and histograms that one process keeps for itself, told in the same text as prometheus_client's.
+"""Counters, gauges and histograms that one process keeps for itself, told in the same text as prometheus_client's.
 
 Those take a lock for every value, walk a histogram's buckets one by one, and take 10 µs to tell one sample: 0.33 µs a
 count and 0.75 a value, 140 ms a scrape of 15,000 samples. Here it is 0.06, 0.13 and 5. With several workers theirs
@@ -38,7 +38,7 @@ class Registry(CollectorRegistry):
 
 
 class LocalCount:
-    """A number that only grows."""
+    """A number that is added to."""
 
     __slots__ = ("value",)
 
@@ -46,7 +46,7 @@ class LocalCount:
         self.value = 0.0
 
     def inc(self, amount: float = 1.0) -> None:
-        """Add to it."""
+        """Add to it; to a gauge's also less than nothing."""
         self.value += amount
 
 
@@ -70,6 +70,7 @@ class LocalFamily(Collector, Generic[T]):
     """A metric with its children by labels; a family as prometheus_client's writers read it, and a faster text."""
 
     type: str
+    suffix = ""
 
     def __init__(self, name: str, documentation: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
         self.name = name
@@ -106,7 +107,7 @@ class LocalFamily(Collector, Generic[T]):
 
     def text(self) -> Iterator[str]:
         """Yield the exposition: the head, then each child's lines."""
-        name = self.name + ("_total" if self.type == "counter" else "")
+        name = self.name + self.suffix
         documentation = self.documentation.replace("\\", r"\\").replace("\n", r"\n")
         yield f"# HELP {name} {documentation}\n# TYPE {name} {self.type}\n"
         for values, child in list(self._children.items()):
@@ -117,15 +118,23 @@ class LocalCounter(LocalFamily[LocalCount]):
     """Counts by labels."""
 
     type = "counter"
+    suffix = "_total"
 
     def _make(self) -> LocalCount:
         return LocalCount()
 
     def _tell(self, family: Family, labels: dict[str, str], child: LocalCount) -> None:
-        family.add_sample(f"{self.name}_total", labels, child.value)
+        family.add_sample(self.name + self.suffix, labels, child.value)
 
     def _write(self, labels: dict[str, str], child: LocalCount) -> str:
-        return f"{self.name}_total{{{_inside(labels.items())}}} {_number(child.value)}\n"
+        return f"{self.name}{self.suffix}{{{_inside(labels.items())}}} {_number(child.value)}\n"
+
+
+class LocalGauge(LocalCounter):
+    """What goes up and down, by labels."""
+
+    type = "gauge"
+    suffix = ""
 
 
 class LocalHistogram(LocalFamily[LocalSpread]):

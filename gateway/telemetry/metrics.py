@@ -16,7 +16,7 @@ from gateway.core.clock import Stage
 from gateway.core.context import Bill, Charge, RequestContext
 from gateway.core.errors import DrainingError, OverloadedError
 from gateway.telemetry import names
-from gateway.telemetry.local import LocalCounter, LocalFamily, LocalHistogram, Registry
+from gateway.telemetry.local import LocalCounter, LocalFamily, LocalGauge, LocalHistogram, Registry
 
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The variable that makes prometheus_client keep metrics as files in a folder, for several processes."""
@@ -82,13 +82,7 @@ class Metrics:
         self.shed = self.counter(names.SHED, "Requests refused under load.", "reason")
         self.fail_open = self.counter(names.FAIL_OPEN, "Stages that failed and were passed by.", "stage")
         self.cancelled = self.counter(names.CANCELLED, "Requests whose client went away.", "phase")
-        self.in_flight = Gauge(
-            names.IN_FLIGHT,
-            "Requests at a model now.",
-            ("model",),
-            registry=self.registry,
-            multiprocess_mode="livesum",
-        )
+        self.in_flight = self._gauge(names.IN_FLIGHT, "Requests at a model now.", "model")
         self.threshold = Gauge(
             names.THRESHOLD,
             "Score from which the strongest model serves, as it stands now.",
@@ -131,6 +125,11 @@ class Metrics:
         if self._is_shared:
             return Counter(name, text, labels, registry=self.registry)
         return LocalCounter(name, text, labels, self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Labelled[CanInc]:
+        if self._is_shared:
+            return Gauge(name, text, labels, registry=self.registry, multiprocess_mode="livesum")
+        return LocalGauge(name, text, labels, self.registry)
 
     def _histogram(self, name: str, text: str, buckets: Iterable[float], *labels: str) -> Labelled[CanObserve]:
         if self._is_shared:
@@ -264,6 +263,10 @@ class _Bound:
     which nothing is known is not told as 0.
     """
 
+    __slots__ = (
+        *("_key", "_metrics", "baseline", "cache_requests", "confidence", "cost", "duration", "energy", "input_tokens"),
+        *("output_tokens", "overhead", "requests", "route", "saved", "score", "tpot", "ttft"),
+    )
     requests: CanInc
     cache_requests: CanInc
     cost: CanInc
@@ -280,31 +283,36 @@ class _Bound:
     output_tokens: CanObserve
 
     def __init__(self, metrics: Metrics, key: tuple[str, ...]) -> None:
-        operation, self.route, model, tier, reason, status, cache = key
         self._metrics = metrics
-        answered = (operation, self.route, model)
-        self._labels: dict[str, tuple[object, tuple[str, ...]]] = {
-            "requests": (metrics.requests, (self.route, model, tier, reason, status)),
-            "cache_requests": (metrics.cache_requests, (self.route, cache)),
-            "cost": (metrics.cost, (self.route, model)),
-            "baseline": (metrics.baseline, (self.route,)),
-            "saved": (metrics.saved, (self.route,)),
+        self._key = key
+        self.route = key[1]
+
+    def __getattr__(self, name: str) -> object:
+        metric, labels = self._labels()[name]
+        found = self._metrics.child(cast("Labelled[object]", metric), *labels)
+        setattr(self, name, found)
+        return found
+
+    def _labels(self) -> dict[str, tuple[object, tuple[str, ...]]]:
+        metrics = self._metrics
+        operation, route, model, tier, reason, status, cache = self._key
+        answered = (operation, route, model)
+        return {
+            "requests": (metrics.requests, (route, model, tier, reason, status)),
+            "cache_requests": (metrics.cache_requests, (route, cache)),
+            "cost": (metrics.cost, (route, model)),
+            "baseline": (metrics.baseline, (route,)),
+            "saved": (metrics.saved, (route,)),
             "energy": (metrics.energy, (model,)),
             "overhead": (metrics.overhead, ("gateway",)),
-            "score": (metrics.score, (self.route,)),
-            "confidence": (metrics.confidence, (self.route,)),
+            "score": (metrics.score, (route,)),
+            "confidence": (metrics.confidence, (route,)),
             "duration": (metrics.duration, (*answered, "" if status == "ok" else status)),
             "ttft": (metrics.ttft, answered),
             "tpot": (metrics.tpot, answered),
             "input_tokens": (metrics.token_usage, (*answered, "input")),
             "output_tokens": (metrics.token_usage, (*answered, "output")),
         }
-
-    def __getattr__(self, name: str) -> object:
-        metric, labels = self._labels[name]
-        found = self._metrics.child(cast("Labelled[object]", metric), *labels)
-        setattr(self, name, found)
-        return found
 
 
 def render(registry: CollectorRegistry) -> tuple[bytes, str]:

@@ -5,14 +5,14 @@ import asyncio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
 from gateway.core.clock import Stage
 from gateway.core.context import Bill, CacheOutcome, Charge, Phase, Reason, Usage, Verdict
 from gateway.core.errors import InvalidJsonError, OverloadedError
 from gateway.core.judgement import Judgement
 from gateway.telemetry import metrics as metrics_module
-from gateway.telemetry.local import LocalCounter, LocalHistogram, Registry
+from gateway.telemetry.local import LocalCounter, LocalGauge, LocalHistogram, Registry
 from gateway.telemetry.metrics import METRICS_FOLDER, Metrics, render, render_in_turns
 from tests.builders import context, decided_context, request
 
@@ -41,6 +41,7 @@ def test_what_is_told_is_what_prometheus_client_tells(events):
     theirs, ours = CollectorRegistry(), Registry()
     pairs = [
         (Counter("events", TEXT, LABELS, registry=theirs), LocalCounter("events", TEXT, LABELS, ours)),
+        (Gauge("levels", TEXT, LABELS, registry=theirs), LocalGauge("levels", TEXT, LABELS, ours)),
         (
             Histogram("sizes", TEXT, LABELS, registry=theirs, buckets=BOUNDS),
             LocalHistogram("sizes", TEXT, LABELS, ours, BOUNDS),
@@ -50,6 +51,9 @@ def test_what_is_told_is_what_prometheus_client_tells(events):
         for family in pairs[0]:
             family.labels(kind, zone).inc(value)
         for family in pairs[1]:
+            family.labels(kind, zone).inc(value)
+            family.labels(kind, zone).inc(-1)
+        for family in pairs[2]:
             family.labels(kind, zone).observe(value)
     assert render(ours)[0] == generate_latest(theirs) == generate_latest(ours)
     assert told(ours) == told(theirs)
