@@ -51,7 +51,7 @@ from gateway.stores.store import Observe, Store
 from gateway.telemetry.access_log import log_request
 from gateway.telemetry.learning_log import LearningLog
 from gateway.telemetry.logs import log_failure
-from gateway.telemetry.metrics import METRICS_FOLDER, Metrics, merged_registry, render, render_in_turns
+from gateway.telemetry.metrics import METRICS_FOLDER, Metrics, render_in_turns, render_merged
 from gateway.telemetry.replicas import ReplicaMetrics
 from gateway.telemetry.router_watch import RouterMetrics, RouterWatch
 
@@ -305,6 +305,7 @@ class Factory:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._fleet.watch())
             tasks.create_task(self._tend_shares())
+            tasks.create_task(self.metrics.families.keep_poured())
 
     async def _tend_shares(self) -> None:
         """Exchange with other gateways what holds the shares, and show the thresholds."""
@@ -373,5 +374,4 @@ def make_admin(metrics: Metrics, settings: Callable[[], Settings]) -> AsgiApp:
     folder = os.environ.get(METRICS_FOLDER)
     if folder is None:
         return make_admin_app(lambda: render_in_turns(metrics.registry), settings)
-    # In a thread: the files of many workers take long, and the process that has the admin port serves nothing else.
-    return make_admin_app(lambda: asyncio.to_thread(lambda: render(merged_registry(folder))), settings)
+    return make_admin_app(lambda: render_merged(folder), settings)

@@ -30,7 +30,7 @@ class Drift:
         self._bins = tuple(named.values())
         self._starts = _starts_of(self._bins)
         self._sums = FadingSums(sum(len(bins.share) for bins in self._bins), half_life)
-        self._edges = tuple((bins.edges, start) for bins, start in zip(self._bins, self._starts, strict=True))
+        self._edges = tuple(bins.edges for bins in self._bins)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -47,8 +47,9 @@ class Drift:
         sums = self._sums
         weight = sums.weigh()
         counts = sums.sums
-        for value, (edges, start) in zip((score, *signals), self._edges, strict=False):
-            counts[start + bisect_right(edges, value)] += weight
+        places = map(bisect_right, self._edges, (score, *signals))
+        for start, place in zip(self._starts, places, strict=False):
+            counts[start + place] += weight
 
     def psi(self) -> dict[str, float]:
         """Return the index of the score and of every signal; nothing before LEAST requests."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Final, Protocol, TypeVar, cast
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Gauge, disable_created_metrics
 from prometheus_client import Metric as Family
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
@@ -16,7 +16,8 @@ from gateway.core.clock import Stage
 from gateway.core.context import Bill, Charge, RequestContext
 from gateway.core.errors import DrainingError, OverloadedError
 from gateway.telemetry import names
-from gateway.telemetry.local import LocalCounter, LocalFamily, LocalGauge, LocalHistogram, Registry
+from gateway.telemetry.families import POUR_S, Families
+from gateway.telemetry.local import LocalCount, LocalFamily, LocalSpread, Registry
 
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The variable that makes prometheus_client keep metrics as files in a folder, for several processes."""
@@ -32,22 +33,6 @@ OTHER = "other"
 NONE = "none"
 OVERHEAD_STAGES = (Stage.AUTH, Stage.LIMITS, Stage.CACHE, Stage.CLASSIFY)
 _CLASSIFY: Final = Stage.CLASSIFY
-
-
-class CanInc(Protocol):
-    """A counter of certain labels."""
-
-    def inc(self, amount: float = 1) -> None:
-        """Add to it."""
-        ...
-
-
-class CanObserve(Protocol):
-    """A histogram of certain labels."""
-
-    def observe(self, amount: float, /) -> None:
-        """Take in one value."""
-        ...
 
 
 M_co = TypeVar("M_co", covariant=True)
@@ -70,19 +55,21 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # samples that no query of ours reads
         self.registry = registry or Registry()
-        self._is_shared = METRICS_FOLDER in os.environ
+        self.families = families = Families(self.registry, is_shared=METRICS_FOLDER in os.environ)
         self._known: frozenset[str] = frozenset()
-        self.requests = self.counter(names.REQUESTS, "Requests finished.", "route", "model", "tier", "reason", "status")
-        self.cost = self.counter(names.COST, "USD that answers cost.", "route", "model")
-        self.baseline = self.counter(names.BASELINE, "USD had the strongest candidate served all.", "route")
-        self.saved = self.counter(names.SAVED, "USD saved against the baseline.", "route")
-        self.energy = self.counter(names.ENERGY, "Wh that answers took.", "model")
-        self.cache_requests = self.counter(names.CACHE_REQUESTS, "What the cache did.", "route", "outcome")
-        self.attempts = self.counter(names.UPSTREAM_ATTEMPTS, "Calls to upstreams.", "model", "outcome")
-        self.shed = self.counter(names.SHED, "Requests refused under load.", "reason")
-        self.fail_open = self.counter(names.FAIL_OPEN, "Stages that failed and were passed by.", "stage")
-        self.cancelled = self.counter(names.CANCELLED, "Requests whose client went away.", "phase")
-        self.in_flight = self._gauge(names.IN_FLIGHT, "Requests at a model now.", "model")
+        self.requests = families.counter(
+            names.REQUESTS, "Requests finished.", "route", "model", "tier", "reason", "status"
+        )
+        self.cost = families.counter(names.COST, "USD that answers cost.", "route", "model")
+        self.baseline = families.counter(names.BASELINE, "USD had the strongest candidate served all.", "route")
+        self.saved = families.counter(names.SAVED, "USD saved against the baseline.", "route")
+        self.energy = families.counter(names.ENERGY, "Wh that answers took.", "model")
+        self.cache_requests = families.counter(names.CACHE_REQUESTS, "What the cache did.", "route", "outcome")
+        self.attempts = families.counter(names.UPSTREAM_ATTEMPTS, "Calls to upstreams.", "model", "outcome")
+        self.shed = families.counter(names.SHED, "Requests refused under load.", "reason")
+        self.fail_open = families.counter(names.FAIL_OPEN, "Stages that failed and were passed by.", "stage")
+        self.cancelled = families.counter(names.CANCELLED, "Requests whose client went away.", "phase")
+        self.in_flight = families.gauge(names.IN_FLIGHT, "Requests at a model now.", "model")
         self.threshold = Gauge(
             names.THRESHOLD,
             "Score from which the strongest model serves, as it stands now.",
@@ -90,28 +77,28 @@ class Metrics:
             registry=self.registry,
             multiprocess_mode="livemostrecent",
         )
-        self.overhead = self._histogram(
+        self.overhead = families.histogram(
             names.OVERHEAD, "Gateway time, upstream excluded.", names.OVERHEAD_BUCKETS, "stage"
         )
-        self.classify = self._histogram(names.CLASSIFY, "Time to judge.", names.CLASSIFY_BUCKETS, "router")
-        self.score = self._histogram(names.SCORE, "Scores given.", names.SCORE_BUCKETS, "route")
-        self.confidence = self._histogram(
+        self.classify = families.histogram(names.CLASSIFY, "Time to judge.", names.CLASSIFY_BUCKETS, "router")
+        self.score = families.histogram(names.SCORE, "Scores given.", names.SCORE_BUCKETS, "route")
+        self.confidence = families.histogram(
             names.CONFIDENCE, "How sure weaker models began, where cascades judged.", names.SCORE_BUCKETS, "route"
         )
-        self.redis = self._histogram(names.REDIS, "Time of Redis operations.", names.REDIS_BUCKETS, "operation")
-        self.token_usage = self._histogram(
+        self.redis = families.histogram(names.REDIS, "Time of Redis operations.", names.REDIS_BUCKETS, "operation")
+        self.token_usage = families.histogram(
             names.TOKEN_USAGE, "Tokens per request.", names.TOKEN_BUCKETS, "gen_ai_operation_name",
             "gen_ai_request_model", "gen_ai_response_model", "gen_ai_token_type",
         )  # fmt: skip
-        self.duration = self._histogram(
+        self.duration = families.histogram(
             names.OPERATION_DURATION, "Seconds per request.", names.DURATION_BUCKETS, "gen_ai_operation_name",
             "gen_ai_request_model", "gen_ai_response_model", "error_type",
         )  # fmt: skip
-        self.ttft = self._histogram(
+        self.ttft = families.histogram(
             names.TIME_TO_FIRST_TOKEN, "Seconds to the first token.", names.TTFT_BUCKETS, "gen_ai_operation_name",
             "gen_ai_request_model", "gen_ai_response_model",
         )  # fmt: skip
-        self.tpot = self._histogram(
+        self.tpot = families.histogram(
             names.TIME_PER_OUTPUT_TOKEN, "Seconds per token after the first.", names.TPOT_BUCKETS,
             "gen_ai_operation_name", "gen_ai_request_model", "gen_ai_response_model",
         )  # fmt: skip
@@ -119,22 +106,6 @@ class Metrics:
         self._combinations: dict[tuple[str, ...], _Bound] = {}
         self._overheads = _Overheads(self)
         self._lost_usd: dict[str, float] = {}
-
-    def counter(self, name: str, text: str, *labels: str) -> Labelled[CanInc]:
-        """Return a new counter, for the event loop."""
-        if self._is_shared:
-            return Counter(name, text, labels, registry=self.registry)
-        return LocalCounter(name, text, labels, self.registry)
-
-    def _gauge(self, name: str, text: str, *labels: str) -> Labelled[CanInc]:
-        if self._is_shared:
-            return Gauge(name, text, labels, registry=self.registry, multiprocess_mode="livesum")
-        return LocalGauge(name, text, labels, self.registry)
-
-    def _histogram(self, name: str, text: str, buckets: Iterable[float], *labels: str) -> Labelled[CanObserve]:
-        if self._is_shared:
-            return Histogram(name, text, labels, registry=self.registry, buckets=tuple(buckets))
-        return LocalHistogram(name, text, labels, self.registry, buckets)
 
     def child(self, metric: Labelled[M], *labels: str) -> M:
         """Return the metric bound to its labels; a dict finds it in 0.1 µs, prometheus_client in 1."""
@@ -244,14 +215,14 @@ class Metrics:
         self.child(self.token_usage, *labels, "output").observe(charge.usage.completion_tokens)
 
 
-class _Overheads(dict[Stage, CanObserve]):
+class _Overheads(dict[Stage, LocalSpread]):
     """The children by stage, each bound when it is first asked for."""
 
     def __init__(self, metrics: Metrics) -> None:
         super().__init__()
         self._metrics = metrics
 
-    def __missing__(self, stage: Stage) -> CanObserve:
+    def __missing__(self, stage: Stage) -> LocalSpread:
         found = self[stage] = self._metrics.child(self._metrics.overhead, stage)
         return found
 
@@ -267,20 +238,20 @@ class _Bound:
         *("_key", "_metrics", "baseline", "cache_requests", "confidence", "cost", "duration", "energy", "input_tokens"),
         *("output_tokens", "overhead", "requests", "route", "saved", "score", "tpot", "ttft"),
     )
-    requests: CanInc
-    cache_requests: CanInc
-    cost: CanInc
-    baseline: CanInc
-    saved: CanInc
-    energy: CanInc
-    overhead: CanObserve
-    score: CanObserve
-    confidence: CanObserve
-    duration: CanObserve
-    ttft: CanObserve
-    tpot: CanObserve
-    input_tokens: CanObserve
-    output_tokens: CanObserve
+    requests: LocalCount
+    cache_requests: LocalCount
+    cost: LocalCount
+    baseline: LocalCount
+    saved: LocalCount
+    energy: LocalCount
+    overhead: LocalSpread
+    score: LocalSpread
+    confidence: LocalSpread
+    duration: LocalSpread
+    ttft: LocalSpread
+    tpot: LocalSpread
+    input_tokens: LocalSpread
+    output_tokens: LocalSpread
 
     def __init__(self, metrics: Metrics, key: tuple[str, ...]) -> None:
         self._metrics = metrics
@@ -358,6 +329,15 @@ def merged_registry(folder: str) -> CollectorRegistry:
     registry = CollectorRegistry()
     _Told(registry, path=folder)  # type: ignore[no-untyped-call]
     return registry
+
+
+async def render_merged(folder: str) -> tuple[bytes, str]:
+    """Return what every worker had counted by now: they need as long to write it down.
+
+    In a thread: many files take long, and the process that has the admin port serves nothing else.
+    """
+    await asyncio.sleep(2 * POUR_S)
+    return await asyncio.to_thread(lambda: render(merged_registry(folder)))
 
 
 def forget_worker(pid: int | None) -> None:

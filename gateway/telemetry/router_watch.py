@@ -27,8 +27,10 @@ class RouterMetrics:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._feedback = metrics.counter(names.FEEDBACK, "Answers marked.", "route", "model", "tier", "verdict")
-        self._requests = metrics.counter(
+        self._feedback = metrics.families.counter(
+            names.FEEDBACK, "Answers marked.", "route", "model", "tier", "verdict"
+        )
+        self._requests = metrics.families.counter(
             names.ROUTER_REQUESTS,
             "Requests judged, by their side.",
             "route",
@@ -36,10 +38,12 @@ class RouterMetrics:
             "mode",
             "decision",
         )
-        self._agreement = metrics.counter(
+        self._agreement = metrics.families.counter(
             names.ROUTER_AGREEMENT, "Shadows' sides against those decided.", "route", "router", "agrees"
         )
-        self._dropped = metrics.counter(names.SHADOW_DROPPED, "Requests that a shadow did not get to.", "router")
+        self._dropped = metrics.families.counter(
+            names.SHADOW_DROPPED, "Requests that a shadow did not get to.", "router"
+        )
         # The log's own thread counts: only prometheus_client's counters take locks.
         self._rows = Counter(
             names.LEARNING_LOG_ROWS, "Rows for the learning log.", ("outcome",), registry=metrics.registry

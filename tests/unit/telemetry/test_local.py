@@ -12,6 +12,7 @@ from gateway.core.context import Bill, CacheOutcome, Charge, Phase, Reason, Usag
 from gateway.core.errors import InvalidJsonError, OverloadedError
 from gateway.core.judgement import Judgement
 from gateway.telemetry import metrics as metrics_module
+from gateway.telemetry.families import POUR_S
 from gateway.telemetry.local import LocalCounter, LocalGauge, LocalHistogram, Registry
 from gateway.telemetry.metrics import METRICS_FOLDER, Metrics, render, render_in_turns
 from tests.builders import context, decided_context, request
@@ -108,14 +109,43 @@ def recorded():
     return metrics
 
 
-def test_all_metrics_read_alike_whoever_keeps_them(monkeypatch, tmp_path):
-    ours = render(recorded().registry)[0]
+@pytest.fixture
+def shared(monkeypatch, tmp_path):
+    """Recorded by a worker. (prometheus_client, imported before, keeps in memory what it else has in files.)"""
     monkeypatch.setenv(METRICS_FOLDER, str(tmp_path))
-    shared = recorded()
-    assert isinstance(shared.requests, Counter)
-    assert isinstance(shared.duration, Histogram)
-    assert ours == generate_latest(shared.registry)
-    assert ours.count(b"\n") > 200
+    return recorded()
+
+
+def test_all_metrics_read_alike_where_workers_share_them(shared, monkeypatch):
+    monkeypatch.delenv(METRICS_FOLDER)
+    shared.families.pour()
+    assert render(shared.registry)[0] == render(recorded().registry)[0]
+
+
+def test_nothing_is_poured_twice(shared, monkeypatch):
+    monkeypatch.delenv(METRICS_FOLDER)
+    alone = recorded()
+    for metrics in (shared, alone):
+        for ctx in [*finished(), *finished()]:
+            metrics.families.pour()
+            metrics.record(ctx)
+        metrics.track("small", -1)
+    shared.families.pour()
+    shared.families.pour()
+    assert render(shared.registry)[0] == render(alone.registry)[0]
+
+
+async def test_a_worker_pours_by_itself(shared):
+    pouring = asyncio.create_task(shared.families.keep_poured())
+    await asyncio.sleep(0)
+    shared.track("large", 1)
+    await asyncio.sleep(POUR_S * 1.5)
+    pouring.cancel()
+    assert b'postern_in_flight{model="large"} 1.0' in generate_latest(shared.registry)
+
+
+async def test_who_shares_nothing_pours_nothing():
+    await asyncio.wait_for(recorded().families.keep_poured(), 1)
 
 
 def test_children_at_hand_are_bounded_and_lose_nothing(monkeypatch):
