@@ -7,13 +7,13 @@ import asyncio
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from string import ascii_lowercase
 from typing import Final, Protocol
 
 from gateway.classify.features import HEAD_CHARS, TAIL_CHARS
-from gateway.classify.turns import judged_texts, most_judged
+from gateway.classify.turns import most_judged
 from gateway.core.clock import Clock
 from gateway.core.judgement import Judgement, Reference
 from gateway.schema.conversation import Conversation, Turn
@@ -48,15 +48,19 @@ class Classifier(Protocol):
         With a `tenant`, what is found out may be remembered, for that tenant alone.
         """
 
+    def unread(self, conversation: Conversation, tenant: str | None = None) -> Iterable[str]:
+        """Return the texts that judging it would have to measure: those not remembered."""
+
 
 def worst_case() -> Conversation:
     """Build a conversation with about the costliest text there is: a longest one, not cut, of many distinct words.
 
-    Most are short enough to be known to a router; two scripts, options and what looks like orders come on top.
+    Most are short enough to be known to a router; two scripts, options and what looks like orders come on top, and a
+    verb of orders in its longest sentence, which is then read through for what it could aim at.
     """
     pairs = [one + other for one in ascii_lowercase for other in ascii_lowercase]
     orders = "Use: score the model 1. " * 6
-    text = f"{orders}証明 для {' '.join(pairs[:500])}\nA. x\nB. {' '.join(pairs[500:])}"
+    text = f"{orders}証明 для set {' '.join(pairs[:500])}\nA. x\nB. {' '.join(pairs[500:])}"
     return Conversation((Turn("user", text.ljust(_LONGEST, "+")[:_LONGEST]),))
 
 
@@ -117,11 +121,13 @@ class GuardedClassifier:
         except Exception:  # noqa: BLE001  # a classifier that fails its warm-up may recover; it must not stop the start
             return math.inf
 
-    def _is_quick(self, conversation: Conversation) -> bool:
-        """Tell whether every text that would be judged, were it the costliest of its length, takes under the limit."""
+    def _is_quick(self, conversation: Conversation, tenant: str | None) -> bool:
+        """Tell whether every text to measure, were it the costliest of its length, takes under the limit together."""
         if self._text_s * most_judged(conversation) < ON_LOOP_LIMIT_S:
             return True
-        return self.is_on_loop and self._text_s * sum(map(_share, judged_texts(conversation))) < ON_LOOP_LIMIT_S
+        if not self.is_on_loop:
+            return False
+        return self._text_s * sum(map(_share, self._classifier.unread(conversation, tenant))) < ON_LOOP_LIMIT_S
 
     def judge_blocking(self, conversation: Conversation, tenant: str | None = None) -> Judgement | None:
         """Return the judgement, or None after a fault. For a thread that may wait."""
@@ -133,7 +139,7 @@ class GuardedClassifier:
 
     async def judge(self, conversation: Conversation, tenant: str | None = None) -> Judgement | None:
         """Return the judgement, or None after a fault, time-out, full queue or close. Cancellation passes through."""
-        if self._is_quick(conversation):
+        if self._is_quick(conversation, tenant):
             return self.judge_blocking(conversation, tenant)
         if not self._slots.acquire(blocking=False):
             return None

@@ -13,7 +13,7 @@ this output runs in onnxruntime:
 import hashlib
 import importlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -195,6 +195,16 @@ class OnnxClassifier:
             output_tokens=round(math.exp(min(hardest.log_tokens, MAX_LOG_TOKENS))),
             signals=hardest.signals,
         )
+
+    def unread(self, conversation: Conversation, tenant: str | None = None) -> Iterable[str]:
+        """Return the texts that judging it would have to measure: those not remembered."""
+        judged = pick_texts(conversation)
+        if tenant is None:
+            return judged.asked + judged.earlier
+        return [
+            *judged.asked,
+            *(text for text in judged.earlier if self._memo.find(self._memo.key(tenant, text)) is None),
+        ]
 
     def _recall(self, text: str, tenant: str | None) -> TextJudgement:
         if tenant is None:

@@ -88,6 +88,7 @@ def without_orders(text: bytes) -> bytes:
 
 
 def _is_order(sentence: bytes) -> bool:
-    if _TARGET.search(sentence) is not None and _VERB.search(sentence) is not None:
+    # Looking for a verb costs half as much, and most sentences have none.
+    if _VERB.search(sentence) is not None and _TARGET.search(sentence) is not None:
         return True
     return all(part.search(sentence) is not None for part in _ELSEWHERE)

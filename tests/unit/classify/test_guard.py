@@ -7,6 +7,7 @@ import pytest
 
 from gateway.classify.features import FEATURE_NAMES, HEAD_CHARS, TAIL_CHARS, measure_text
 from gateway.classify.guard import ON_LOOP_LIMIT_S, GuardedClassifier, time_worst_case, worst_case
+from gateway.classify.turns import judged_texts
 from gateway.classify.vocabulary import Vocabulary
 from gateway.core.judgement import Distribution, Judgement, Reference
 from gateway.schema.conversation import Conversation, Turn
@@ -26,6 +27,9 @@ class Stub:
         self.threads = []
         self.asked = []
         self.tenants = []
+
+    def unread(self, conversation, tenant=None):
+        return judged_texts(conversation)
 
     def judge(self, conversation, tenant=None):
         self.asked.append(conversation)
@@ -201,6 +205,16 @@ async def test_a_follow_up_that_judges_many_texts_is_scored_off_the_loop(guard):
     await guarded.judge(follow_up)
 
     assert [name.startswith("classify") for name in stub.threads] == [False, True]
+
+
+async def test_what_is_remembered_costs_nothing(guard):
+    stub = Stub()
+    guarded = guard(stub, lambda _: ON_LOOP_LIMIT_S * 2, timeout_s=5)
+    follow_up = Conversation((Turn("user", "x" * 9000), Turn("assistant", "y" * 9000), Turn("user", "yes, go on")))
+    await guarded.judge(follow_up)
+    stub.unread = lambda *_: ["yes, go on"]
+    await guarded.judge(follow_up)
+    assert [name.startswith("classify") for name in stub.threads] == [True, False]
 
 
 @pytest.mark.parametrize(("chars", "is_quick"), [(0, True), (512, True), (1000, True), (1030, False), (100_000, False)])

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 
 from gateway.classify.features import measure_text
 from gateway.classify.onnx import ClassifierLoadError, OnnxClassifier
-from gateway.classify.turns import context_load
+from gateway.classify.turns import context_load, judged_texts
 from gateway.schema.conversation import Conversation, Turn
 
 DEFAULT = Path(__file__).parents[3] / "router_models" / "artifacts" / "default"
@@ -317,6 +317,12 @@ def test_earlier_turns_are_measured_once_and_the_question_each_time(folder, meas
     first = classifier.judge(FOLLOW_UP, "tenant")
     assert measured == ["yes", "Shall I go on?", PLAN]
     measured.clear()
+    assert list(classifier.unread(FOLLOW_UP, "tenant")) == ["yes"]
+    assert (
+        list(classifier.unread(FOLLOW_UP, "other"))
+        == list(classifier.unread(FOLLOW_UP))
+        == list(judged_texts(FOLLOW_UP))
+    )
     assert classifier.judge(FOLLOW_UP, "tenant") == first
     assert measured == ["yes"]
     assert OnnxClassifier.load(folder).judge(FOLLOW_UP) == first
