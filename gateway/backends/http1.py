@@ -69,13 +69,13 @@ class Connection(asyncio.Protocol):
         "idle_since_s",
     )
 
-    def __init__(self, owner: Owner, wheel: Wheel, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, owner: Owner, wheel: Wheel) -> None:
         self.has_place = False
         self.exchange_count = 0
         self.idle_since_s = 0.0
         self._owner = owner
         self._wheel = wheel
-        self._loop = loop
+        self._loop = wheel.loop
         self._transport: asyncio.Transport | None = None
         self._exchange: Exchange | None = None
         self._parser: httptools.HttpResponseParser | None = None

@@ -165,7 +165,7 @@ class Pool:
 
     async def _wait(self) -> Connection | None:
         """Return what comes free: a connection, or, as None, the place for one."""
-        waiter: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[Connection | None] = self._wheel.loop.create_future()
         self._waiting.append(waiter)
         try:
             with self._wheel.within(self.connect_s):
@@ -190,11 +190,10 @@ class Pool:
 
     async def _connect(self) -> Connection:
         """Connect; the place was taken by whoever calls."""
-        loop = asyncio.get_running_loop()
         connection = None
         try:
             with self._wheel.within(self.connect_s):
-                goal = Goal(self._host, self._port, lambda: Connection(self, self._wheel, loop), self._trust)
+                goal = Goal(self._host, self._port, lambda: Connection(self, self._wheel), self._trust)
                 connection = await dial(goal)
         except TimeoutError as exc:
             raise HttpError("it did not connect in time", is_connecting=True, is_timeout=True) from exc

@@ -1,6 +1,5 @@
 """The `openai` backend: any server that speaks OpenAI's API over HTTP."""
 
-import asyncio
 from collections.abc import Mapping
 
 import msgspec
@@ -78,7 +77,7 @@ class OpenAIBackend:
 
     def _patience_s(self, call: Call) -> float:
         """Return how long to wait for the first block. An answer that is not streamed comes all at once, at its end."""
-        left_s = call.deadline_s - asyncio.get_running_loop().time()
+        left_s = call.deadline_s - self._wheel.loop.time()
         return min(self._settings.timeouts.first_byte_s, left_s) if call.request.is_streaming else left_s
 
     async def look(self) -> Health | None:

@@ -33,7 +33,7 @@ class Silence:
         self._wheel = wheel
         self._most_s = most_s
         self._deadline_s = deadline_s
-        self._loop = asyncio.get_running_loop()
+        self._loop = wheel.loop
         self._task: asyncio.Task[object] | None = None
         self._timer: Timer | None = None
         self._since_s = 0.0
