@@ -26,10 +26,14 @@ def name(key: str) -> bytes:
 
 @asynccontextmanager
 async def linked(
-    answer: Answer = echo, greet: Answer | None = None, options: str = "", threshold: int = 3
+    answer: Answer = echo,
+    greet: Answer | None = None,
+    options: str = "",
+    threshold: int = 3,
+    timeout_s: float = TIMEOUT_S,
 ) -> AsyncIterator[tuple[LyingRedis, PipeStore]]:
     async with LyingRedis(answer, greet) as server:
-        settings = RedisSettings(url=Secret(server.url + options), timeout_s=TIMEOUT_S)
+        settings = RedisSettings(url=Secret(server.url + options), timeout_s=timeout_s)
         store = PipeStore(settings, lambda *_: None, breaker=Breaker(threshold))
         try:
             yield server, store
@@ -114,13 +118,11 @@ async def test_a_reply_that_never_ends_costs_the_connection_in_the_end() -> None
 
 
 async def test_a_server_gone_silent_is_left_and_who_can_be_asked_again_is() -> None:
-    async with linked(hang) as (server, store):
+    async with linked(hang, timeout_s=1.0) as (server, store):
         waiting = asyncio.create_task(store.get("old"))
-        await asyncio.sleep(TIMEOUT_S * 0.7)
-        server.answer = echo
+        await asyncio.sleep(0.5)
         young, once = asyncio.create_task(store.get("young")), asyncio.create_task(store.swap("young", b"", 60))
-        server.answer = hang
-        await asyncio.sleep(0.02)
+        await eventually(lambda: len(server.commands) == 3)
         server.answer = echo
         await fails(waiting, "took too long")
         assert await young == name("young")
