@@ -158,7 +158,8 @@ class Pipe:
             self._line = None
         again = [] if self._is_closed else [place for place in waiting if place.may_repeat]
         lost = [place for place in waiting if not place.may_repeat or self._is_closed]
-        if lost and not self._is_closed:
+        # A connection lost while it is made is counted where it is made.
+        if lost and not self._is_closed and self._connecting is None:
             self._breaker.failed()
         self._fail(lost, "lost the connection")
         for place in reversed(again):
