@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
     print(report.figures(results))
     if options.save:
         save(results, Path(options.save))
-        report.write(results, Path(options.save), machine.command_line())
+        report.write(results, Path(options.save))
     return 1 if results.fails() else 0
 
 

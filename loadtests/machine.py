@@ -24,6 +24,7 @@ def describe() -> dict[str, str]:
         "system": f"Linux {'.'.join(platform.release().split('.')[:2])}",
         "programs": f"Python {platform.python_version()}, {programs}",
         "code": _commit(),
+        "command": shlex.join(["python", "-m", "loadtests.bench", *sys.argv[1:]]),
         "load before": f"{os.getloadavg()[0]:.1f} processes wanted a core in the minute before the start",
     }
 
@@ -39,8 +40,3 @@ def _commit() -> str:
         return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "no checkout"
-
-
-def command_line() -> str:
-    """Return how this run was called."""
-    return shlex.join(["python", "-m", "loadtests.bench", *sys.argv[1:]])

@@ -32,12 +32,12 @@ METHOD = """## How to read this
 """
 
 
-def markdown(results: Results, command: str) -> str:
+def markdown(results: Results) -> str:
     """Return the report: what was measured, how, and on what."""
     machine = results.machine
     parts = [
         "# Load tests",
-        f"Measured on {machine['date']}, code {machine['code']}, by `{command}`.",
+        f"Measured on {machine['date']}, code {machine['code']}, by `{machine['command']}`.",
         f"{machine['processor']}, {machine['memory']}, {machine['system']}; {machine['programs']}. {busy(results)}",
         "![CPU a request, as multiples of nginx's](report.png)" if "saturation" in results.scenarios else "",
         figures(results),
@@ -217,14 +217,13 @@ def number(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def write(results: Results, folder: Path, command: str) -> None:
+def write(results: Results, folder: Path) -> None:
     """Write the report and its plot."""
-    (folder / "report.md").write_text(markdown(results, command), encoding="utf-8")
-    (folder / "command.txt").write_text(command + "\n", encoding="utf-8")
+    (folder / "report.md").write_text(markdown(results), encoding="utf-8")
     if "saturation" in results.scenarios:
         plot.draw(results.scenarios["saturation"], results.scenarios.get("streams"), folder / "report.png")
 
 
 if __name__ == "__main__":
     place = Path(sys.argv[1])
-    write(load(place), place, (place / "command.txt").read_text(encoding="utf-8").strip())
+    write(load(place), place)

@@ -48,6 +48,18 @@ def test_chunks_of_open_streams_are_counted_as_they_arrive(tmp_path):
     assert turn.values["delivered"] == pytest.approx(1, abs=0.2)
 
 
+def test_latency_is_paired_with_nginxs_and_memory_is_counted_by_the_stream(tmp_path):
+    done = run_bench("--only", "ttft,idle", "--subjects", "postern-walk", "--save", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    scenarios = load(tmp_path).scenarios
+    values = scenarios["ttft"].rounds[0]["postern-walk"].values
+    assert values["added_p50_ms"] == pytest.approx(values["p50_ms"] - values["nginx_p50_ms"], abs=0.001)
+    assert 0 < values["nginx_p50_ms"] <= values["nginx_p99_ms"]
+    memory = scenarios["idle"].rounds[0]
+    assert memory["nginx"].values["rest_mb"] < memory["postern-walk"].values["rest_mb"] < 1000
+    assert 1 < memory["postern-walk"].values["stream_kb"] < 1000
+
+
 def test_an_unknown_scenario_is_told():
     done = run_bench("--only", "nonsense")
     assert done.returncode == 1

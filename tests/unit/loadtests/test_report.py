@@ -23,7 +23,7 @@ def turn(name, cpu_us, shares=BUSY):
 def run_of(*rounds, missing=None, shares=BUSY):
     turns = [{name: turn(name, cpu_us, shares) for name, cpu_us in one.items()} for one in rounds]
     machine = {"date": "2026-01-01", "code": "abc", "processor": "one, 2 cores", "memory": "8 GiB"}
-    machine |= {"system": "Linux 6", "programs": "nginx 1.22"}
+    machine |= {"command": "python -m loadtests.bench --only saturation", "system": "Linux 6", "programs": "nginx 1.22"}
     return Results(machine, {"saturation": Result(SCENARIOS["saturation"], turns, missing or {})})
 
 
@@ -43,7 +43,7 @@ def test_a_round_without_a_subject_counts_for_the_others_only():
 
 
 def test_the_report_tells_the_command_the_goals_and_who_used_the_cores():
-    told = report.markdown(RUN, "python -m loadtests.bench --only saturation")
+    told = report.markdown(RUN)
     assert "`python -m loadtests.bench --only saturation`" in told
     assert "| the whole walk, CPU a request " in told
     assert "| 10.0 times nginx's | yes" in told
@@ -79,7 +79,7 @@ def test_a_missing_peer_is_told_and_fails_nothing_a_missing_subject_of_ours_does
 def test_results_are_read_as_they_were_written(tmp_path):
     save(RUN, tmp_path)
     assert load(tmp_path) == RUN
-    report.write(load(tmp_path), tmp_path, "make bench")
+    report.write(load(tmp_path), tmp_path)
     assert (tmp_path / "report.png").stat().st_size > 5000
 
 
