@@ -14,7 +14,7 @@ import httptools
 
 from gateway.backends.http import DRAIN_S, HttpError, HttpRequest, header_lines
 from gateway.backends.http1_exchange import Exchange
-from gateway.core.deadlines import Wheel
+from gateway.core.deadlines import Timer, Wheel
 
 MAX_BARREN_BYTES: Final = 65_536
 """Bytes in a row that bring nothing of a body: a head, interim responses, chunk extensions, trailers. uvicorn takes as
@@ -50,12 +50,12 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_barren_bytes",
+        "_draining",
         "_encoding",
         "_ends_with_connection",
         "_exchange",
         "_head_lines",
         "_is_complete",
-        "_is_draining",
         "_is_head_read",
         "_is_interim",
         "_is_kept_alive",
@@ -87,7 +87,7 @@ class Connection(asyncio.Protocol):
         self._is_complete = False
         self._is_kept_alive = False
         self._ends_with_connection = False
-        self._is_draining = False
+        self._draining: Timer | None = None
 
     # What the pool and the exchange ask of it.
 
@@ -130,17 +130,21 @@ class Connection(asyncio.Protocol):
 
     def drain(self) -> None:
         """Read the rest of the answer for nobody, for a moment."""
-        self._is_draining = True
-        self.resume()
-        self._wheel.after(DRAIN_S, self._end_draining)
+        if self._draining is None:
+            self._draining = self._wheel.after(DRAIN_S, self._end_draining)
+            self.resume()
 
     def _end_draining(self) -> None:
-        if self._is_draining:
-            self.hang_up(HttpError("the response was closed"))
+        self.hang_up(HttpError("the response was closed"))
+
+    def _stop_draining(self) -> None:
+        if self._draining is not None:
+            self._draining.cancel()
+            self._draining = None
 
     def hang_up(self, failure: HttpError) -> None:
         """Let go of the connection at once; an exchange under way fails."""
-        self._is_draining = False
+        self._stop_draining()
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.end(failure)
@@ -266,7 +270,7 @@ class Connection(asyncio.Protocol):
     def on_body(self, piece: bytes) -> None:
         """Give a piece of the body to whoever asked."""
         self._barren_bytes = 0
-        if self._exchange is not None and not self._is_draining:
+        if self._exchange is not None and self._draining is None:
             self._exchange.add(piece)
 
     def on_message_complete(self) -> None:
@@ -285,7 +289,7 @@ class Connection(asyncio.Protocol):
             self.hang_up(HttpError("the connection is closed"))
 
     def _complete(self) -> None:
-        self._is_draining = False
+        self._stop_draining()
         self._ends_with_connection = False
         self.exchange_count += 1
         exchange, self._exchange = self._exchange, None

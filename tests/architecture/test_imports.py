@@ -21,6 +21,7 @@ HOMES = {
 }
 
 LATE = {
+    "httpx2": "backends",
     "tritonclient": "backends",
     "grpc": "backends",
     "onnxruntime_genai": "backends",
@@ -61,6 +62,11 @@ def homes_of(library):
 @pytest.mark.parametrize("library", HOMES)
 def test_a_library_is_imported_in_one_folder_only(library):
     assert homes_of(library) == {HOMES[library]}
+
+
+def test_httpx2_is_imported_in_one_file_only():
+    found = [path.name for path in FILES if "httpx2" in imported_by(ast.parse(path.read_text()))]
+    assert found == ["httpx2_client.py"]
 
 
 @pytest.mark.parametrize("library", LATE)

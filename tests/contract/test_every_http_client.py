@@ -63,6 +63,25 @@ async def test_a_body_is_read_to_its_end_however_that_is_told_and_wherever_it_is
 
 
 @every_client
+@pytest.mark.parametrize("raw", [OK, b"HTTP/1.1 200 OK\r\n\r\nhi"], ids=["length", "the connection's end"])
+@on_both_loops
+async def test_a_server_that_says_no_more_but_listens_on_has_answered(make, raw):
+    async def half_close(peer):
+        await peer.request()
+        await peer.send(raw)
+        peer.end()
+        await peer.gone()
+
+    async with ByteServer(half_close) as server:
+        client = client_of(make, max_connections=1)
+        for _ in range(2):
+            assert await exchange(client, asked(server.url)) == (200, b"hi")
+            await asyncio.sleep(0.02)
+        assert server.connections == 2
+        await client.close()
+
+
+@every_client
 @pytest.mark.parametrize("status", [204, 304])
 @on_both_loops
 async def test_a_status_without_a_body_has_none_whatever_its_length_says(make, status):

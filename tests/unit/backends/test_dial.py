@@ -209,11 +209,18 @@ class Lookup:
             if gate is not None and len(self.made) == len(addresses):
                 gate.set()
             elif gate is not None:
-                await gate.wait()
+                await self._wait(gate, made[0])
             return made
 
         monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
         monkeypatch.setattr(loop, "create_connection", create_connection)
+
+    async def _wait(self, gate, transport):
+        try:
+            await gate.wait()
+        except asyncio.CancelledError:
+            transport.abort()  # as create_connection does
+            raise
 
 
 def goal(port):

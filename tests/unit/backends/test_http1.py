@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from gateway.backends import http1_pool
+from gateway.backends import http1, http1_pool
 from gateway.backends.http import HttpError, HttpHead, HttpRequest, header_lines
 from gateway.backends.http1 import MAX_BARREN_BYTES
 from gateway.backends.http1_exchange import HIGH_WATER_BYTES
@@ -362,6 +362,28 @@ async def test_what_came_before_a_fault_is_read_before_it_is_raised():
         for _ in range(2):
             with pytest.raises(HttpError, match="in the middle"):
                 await anext(response.chunks)
+        await client.close()
+
+
+@on_both_loops
+async def test_what_one_response_was_given_to_end_does_not_run_on_into_the_next(monkeypatch):
+    monkeypatch.setattr(http1, "DRAIN_S", 0.3)
+
+    async def in_two(peer):
+        while True:
+            await peer.request()
+            await peer.send(CHUNKED + b"2\r\nhi\r\n")
+            await asyncio.sleep(0.2)
+            await peer.send(b"0\r\n\r\n")
+
+    async with ByteServer(in_two) as server:
+        client = lean()
+        for _ in range(3):
+            response = await client.send(asked(server.url, whole_bytes=0))
+            assert await anext(response.chunks) == b"hi"
+            await response.finish()
+            await asyncio.sleep(0.21)
+        assert server.connections == 1
         await client.close()
 
 
