@@ -28,7 +28,7 @@ from gateway.core.deadlines import Wheel
 from gateway.core.errors import PosternError, UpstreamTimeoutError, internal_error
 from gateway.core.judgement import Judgement
 from gateway.core.personal import PersonalKind
-from gateway.core.reply import Reply, Spent
+from gateway.core.reply import Reply, Spent, read_all
 from gateway.core.tokens import estimate_prompt_tokens
 from gateway.limits.in_flight import InFlight
 from gateway.routing.bars import Bars
@@ -356,7 +356,7 @@ class Pipeline:
         return Plan(chosen, find_fallbacks)
 
     async def _relay_whole(self, ctx: RequestContext, reply: Reply, client: Client) -> None:
-        body = b"".join([block async for block in reply.blocks])
+        body = await read_all(reply.blocks)
         ctx.first_token_s = ctx.last_token_s = ctx.stopwatch.elapsed_s()
         ctx.usage = usage_of_body(body, ctx.prompt_tokens, reply.answer)
         ctx.bill = bill_of(ctx, ctx.usage, self.parts.models, pays=ctx.is_own_call)

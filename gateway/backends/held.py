@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Self
 
 from gateway.backends.confidence import Reading
-from gateway.core.reply import Reply, Spent, pullable, stop_pulling
+from gateway.core.reply import Reply, Spent, pullable, read_all, stop_pulling
 from gateway.schema.logprobs import strip_body, strip_event
 from gateway.schema.sse import events_in
 
@@ -28,7 +28,7 @@ class Held:
     async def read(self, wait_s: float) -> None:
         """Read a stream until enough is known, it ends, or the time is over; of what is not streamed, read all."""
         if not self._reply.is_streaming:
-            self._blocks = [b"".join([block async for block in self._source])]
+            self._blocks = [await read_all(self._source)]
             self.reading.add(self._blocks[0])
             return
         with suppress(TimeoutError):

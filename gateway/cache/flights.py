@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, Self
 
-from gateway.core.reply import Reply, pullable, stop_pulling
+from gateway.core.reply import Reply, once, pullable, read_all, stop_pulling
 
 MAX_KEPT_BYTES: Final = 1_048_576
 """How long an answer may grow before what every rider has read is forgotten, and nobody can come aboard any more."""
@@ -105,8 +105,7 @@ class _Flight:
 
     async def _read_whole(self, reply: Reply) -> None:
         try:
-            async for block in reply.blocks:
-                self._blocks.append(block)
+            self._blocks.append(await read_all(reply.blocks))
             self._end()
         except Exception as exc:  # noqa: BLE001 - a supervisor, as above
             self._end(exc)
@@ -206,10 +205,11 @@ class _Flight:
             await self.leave(rider)
             raise
         reply = self._reply
+        is_here = self.is_over and self._failure is None and not reply.is_streaming
         return Reply(
             model=reply.model,
             is_streaming=reply.is_streaming,
-            blocks=rider,
+            blocks=once(self._blocks[0]) if is_here else rider,
             close=rider.leave,
             attempts=reply.attempts,
             is_fallback=reply.is_fallback,

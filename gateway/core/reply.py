@@ -53,15 +53,27 @@ class _Once:
         return self
 
     async def __anext__(self) -> bytes:
-        block, self._block = self._block, None
+        block = self.take()
         if block is None:
             raise StopAsyncIteration
+        return block
+
+    def take(self) -> bytes | None:
+        """Return the block, unless it has been taken."""
+        block, self._block = self._block, None
         return block
 
 
 def once(body: bytes) -> AsyncIterator[bytes]:
     """Return the one block of an answer that is there already."""
     return _Once(body)
+
+
+async def read_all(blocks: AsyncIterator[bytes]) -> bytes:
+    """Return all blocks as one."""
+    if isinstance(blocks, _Once):
+        return blocks.take() or b""
+    return b"".join([block async for block in blocks])
 
 
 def pullable(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -6,10 +6,10 @@ import pytest
 
 from gateway.cache.flights import Flights
 from gateway.core.context import Verdict
-from gateway.core.reply import Reply, once
+from gateway.core.reply import Reply, once, read_all
 from gateway.schema.response import decode_answer
 from tests import builders
-from tests.builders import body, collect, raised_by
+from tests.builders import blocks_of, body, collect, raised_by
 
 BLOCK = b"x" * 1000
 
@@ -288,3 +288,9 @@ async def test_a_block_that_is_there_is_given_once():
     blocks = once(b"block")
     assert [block async for block in blocks] == [b"block"]
     assert [block async for block in blocks] == []
+    assert await read_all(blocks) == b""
+
+
+@pytest.mark.parametrize("blocks", [once(b"block"), blocks_of(b"bl", b"ock")], ids=["once", "generator"])
+async def test_all_of_an_answer_is_read_as_one(blocks):
+    assert await read_all(blocks) == b"block"
