@@ -54,12 +54,18 @@ class Judgement(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         """Return the chance that a model of this ability answers well: between the two ends, evenly in the logit."""
         if self.weak_chance is None or self.strong_chance is None:
             return None
+        if ability in {0.0, 1.0}:  # as in every ladder of two: a fifth of the time
+            return _inside(self.strong_chance if ability else self.weak_chance)
         weak, strong = _logit(self.weak_chance), _logit(self.strong_chance)
         return 1 / (1 + math.exp(-(weak + ability * (strong - weak))))
 
 
+def _inside(chance: float) -> float:
+    return min(max(chance, _SURE), 1 - _SURE)
+
+
 def _logit(chance: float) -> float:
-    inside = min(max(chance, _SURE), 1 - _SURE)
+    inside = _inside(chance)
     return math.log(inside / (1 - inside))
 
 
