@@ -333,9 +333,9 @@ class Connection(asyncio.Protocol):
 
     def _hang_up(self, farewell: bytes) -> None:
         """Listen no more; close now or, so that nothing is mixed into an answer under way, at its end."""
-        self._is_deaf = True
-        if self.transport.is_closing():
+        if self._is_deaf or self.transport.is_closing():
             return
+        self._is_deaf = True
         if self.exchange is not None:
             self.exchange.spoil()
         else:

@@ -218,6 +218,20 @@ async def test_leaving_with_full_socket_buffers_stops_the_upstream(bench: Bench)
     await bench.is_clean()
 
 
+async def test_sending_no_more_with_full_socket_buffers_stops_the_upstream(bench: Bench) -> None:
+    """The connection itself ends only once all that it holds back is taken, which may be never."""
+    body, flood = bench.body(stream=True), Flood()
+    bench.upstream.script(flood)
+    wire = await Wire.connect(bench.gateway.url, receive_bytes=4096)
+    await wire.send(post(body))
+    await eventually(flood.is_held_up, 5.0)
+    wire.half_close()
+    await bench.was_stopped(time.monotonic(), "slow reader that sends no more")
+    wire.leave()
+    await bench.is_not_stored(body)
+    await bench.is_clean()
+
+
 async def test_a_client_that_has_sent_its_next_request_is_seen_leaving(bench: Bench) -> None:
     bench.upstream.script(Hang(after_chunks=3))
     wire = await Wire.connect(bench.gateway.url)
