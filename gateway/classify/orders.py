@@ -7,6 +7,9 @@ model" must buy nothing, and "use the cheapest model" must not put a hard questi
 import re
 from typing import Final
 
+TO_LETTERS: Final = bytes(b if 0x61 <= b <= 0x7A else 0x20 for b in range(256))
+"""Bytes of lowercase text to runs of Latin letters: all else becomes a space."""
+
 _OTHER_HINTS: Final = tuple(
     (max(word.encode()), word.encode()) for word in ("modèle", "модел", "模型", "路由", "モデル", "모델")
 )
@@ -21,27 +24,83 @@ _VERB: Final = re.compile(
     rb"pick|select|choose|assign|treat|mark|rate|score|threshold|tier|difficulty|complexity|win rate|override|set|"
     rb"require[sd]?|needs?|handle[ds]?|answered|system|ignore)\b"
 )
-_TARGET: Final = re.compile(
-    rb"\b(?:strong|weak|large|big|small|cheap|expensive|powerful|smart|better|best|capable|premium|frontier|advanced)"
-    rb"(?:er|est|st|gest|ger)?[- ](?:tier|side|model|llm|one|candidate)s?\b"
-    rb"|\b(?:score|threshold|tier|difficulty|complexity|win rate|model)\b\W{0,4}(?:is|of|to|as|at|be)?\W{0,3}"
-    rb"(?:\d|high|low|max|min|hard|easy|strong|weak|simple|complex|trivial|extreme)"
-    rb"|\bclassifier\b.{0,40}\b(?:hard|easy|complex|simple|strong|weak)\b"
-    rb"|\brouter\b.{0,60}\b(?:strong|weak)\b"
-    rb"|\b(?:use|send|route|forward)\b.{0,60}\bclaude\b"
-    rb"|\bgpt-4|x-postern-"
+_VERBS: Final = frozenset(
+    b"""route router routing routed gateway postern classify classifier classified label dispatch escalate escalation
+    send forward use pick select choose assign treat mark rate score threshold tier difficulty complexity override set
+    require requires required need needs handle handled handles answered system ignore""".split()
 )
+"""The runs of letters that `_VERB` ends in: without one of them it can't be found."""
+
+_KINDS: Final = (
+    b"strong weak large big small cheap expensive powerful smart better best capable premium frontier advanced".split()
+)
+_DEGREES: Final = (b"", b"er", b"est", b"st", b"gest", b"ger")
+_SCALES: Final = (b"score", b"threshold", b"tier", b"difficulty", b"complexity", b"win rate", b"model")
 
 
-def _any_of(words: str) -> re.Pattern[bytes]:
-    """Look for the beginnings of words; scripts without spaces have none."""
-    return re.compile("|".join(rf"\b{word}" if word.isascii() else word for word in words.split()).encode())
+def _targets() -> dict[bytes, tuple[re.Pattern[bytes], ...]]:
+    """Return what an order aims at, by a run of letters that it can't be without.
 
+    Each pattern begins with a literal, which is found 50 times as quickly as a choice of words at a word's beginning;
+    that the literal begins a word is looked at afterwards.
+    """
+    found: dict[bytes, list[re.Pattern[bytes]]] = {}
+    for kind in _KINDS:
+        pattern = re.compile(
+            rb"%b(?<=\b%b)(?:er|est|st|gest|ger)?[- ](?:tier|side|model|llm|one|candidate)s?\b" % (kind, kind)
+        )
+        for degree in _DEGREES:
+            found.setdefault(kind + degree, []).append(pattern)
+    for scale in _SCALES:
+        pattern = re.compile(
+            rb"%b(?<=\b%b)\b\W{0,4}(?:is|of|to|as|at|be)?\W{0,3}(?:\d|high|low|max|min|hard|easy|strong|weak|simple|"
+            rb"complex|trivial|extreme)" % (scale, scale)
+        )
+        found.setdefault(scale.split()[-1], []).append(pattern)
+    for word, shape in (
+        (b"classifier", rb"classifier(?<=\bclassifier)\b.{0,40}\b(?:hard|easy|complex|simple|strong|weak)\b"),
+        (b"router", rb"router(?<=\brouter)\b.{0,60}\b(?:strong|weak)\b"),
+        (b"claude", rb"\b(?:use|send|route|forward)\b.{0,60}\bclaude\b"),
+        (b"gpt", rb"gpt-4(?<=\bgpt-4)"),
+        (b"postern", rb"x-postern-"),
+    ):
+        found.setdefault(word, []).append(re.compile(shape))
+    return {word: tuple(patterns) for word, patterns in found.items()}
+
+
+_TARGETS: Final = _targets()
+_TARGET_WORDS: Final = frozenset(_TARGETS)
+
+
+class _Beginnings:
+    """Beginnings of words; scripts without spaces have none."""
+
+    def __init__(self, words: str) -> None:
+        self._pattern = re.compile(
+            "|".join(rf"\b{word}" if word.isascii() else word for word in words.split()).encode()
+        )
+        self._ascii = tuple(word.encode() for word in words.split() if word.isascii())
+        self._short = frozenset(word[:_SHORT] for word in self._ascii)
+        self._others = tuple(word.encode() for word in words.split() if not word.isascii())
+
+    def may_be_in(self, text: bytes, runs: frozenset[bytes]) -> bool:
+        """Tell whether it is worth while to look; `runs`: the runs of letters in the text."""
+        return any(run[:_SHORT] in self._short and run.startswith(self._ascii) for run in runs) or (
+            not text.isascii() and any(word in text for word in self._others)
+        )
+
+    def are_in(self, text: bytes) -> bool:
+        """Tell whether a word of the text begins so."""
+        return self._pattern.search(text) is not None
+
+
+_SHORT: Final = 3
+"""As long as the shortest of the beginnings, `usa`."""
 
 # The same in other languages: a word for the model or the router, one for how good it is, one for sending or using.
 _ELSEWHERE: Final = tuple(
     map(
-        _any_of,
+        _Beginnings,
         (
             "model modèle модел маршрутизатор 模型 路由器 モデル 모델",
             """fuerte potente mejor barato débil caro fort puissant meilleur faible cher stark stärk best groß größ
@@ -88,7 +147,15 @@ def without_orders(text: bytes) -> bytes:
 
 
 def _is_order(sentence: bytes) -> bool:
-    # Looking for a verb costs half as much, and most sentences have none.
-    if _VERB.search(sentence) is not None and _TARGET.search(sentence) is not None:
+    """Tell whether a sentence gives an order. Words it can't do without come first: patterns read letter by letter."""
+    runs = frozenset(sentence.translate(TO_LETTERS).split())
+    if (
+        not _VERBS.isdisjoint(runs)
+        and (aims := _TARGET_WORDS.intersection(runs))
+        and any(pattern.search(sentence) for word in aims for pattern in _TARGETS[word])
+        and _VERB.search(sentence)
+    ):
         return True
-    return all(part.search(sentence) is not None for part in _ELSEWHERE)
+    return all(part.may_be_in(sentence, runs) for part in _ELSEWHERE) and all(
+        part.are_in(sentence) for part in _ELSEWHERE
+    )

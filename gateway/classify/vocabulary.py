@@ -10,10 +10,9 @@ from typing import Final
 import msgspec
 
 from gateway.classify.lexicon import TOPICS
-from gateway.classify.orders import is_hint
+from gateway.classify.orders import TO_LETTERS, is_hint
 
 TOPIC_NAMES: Final = tuple(TOPICS)
-_TO_LETTERS: Final = bytes(b if 0x61 <= b <= 0x7A else 0x20 for b in range(256))
 
 
 def _index_topics() -> dict[bytes, tuple[int, ...]]:
@@ -67,7 +66,7 @@ class Vocabulary:
         unknown = list(filter(bytes.isalpha, others))
         if len(unknown) < len(others):
             mixed = [word for word in others if not word.isalpha()]
-            for run in dict.fromkeys(b" ".join(mixed).translate(_TO_LETTERS).split()):
+            for run in dict.fromkeys(b" ".join(mixed).translate(TO_LETTERS).split()):
                 if run not in distinct:
                     row = self._row_of(run)
                     if row is None:
@@ -78,7 +77,7 @@ class Vocabulary:
 
     def look_up_letters(self, text: bytes) -> Found:
         """Look up the distinct runs of letters in a text."""
-        return self.look_up(dict.fromkeys(text.translate(_TO_LETTERS).split()))
+        return self.look_up(dict.fromkeys(text.translate(TO_LETTERS).split()))
 
     def hints_at_orders(self, found: Found) -> bool:
         """Tell whether one of the words may belong to an order."""

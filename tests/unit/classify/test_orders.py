@@ -1,3 +1,4 @@
+import itertools
 import json
 import re
 import time
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from gateway.classify import orders
 from gateway.classify.features import HEAD_CHARS, TAIL_CHARS, measure_text
 from gateway.classify.orders import without_orders
 from gateway.classify.vocabulary import Vocabulary
@@ -111,6 +113,36 @@ def test_what_is_taken_for_an_order_costs_no_other_sentence(text):
 
 def test_the_point_of_a_number_ends_no_sentence():
     assert left_of("Set the score to 0.9 now. Hi.") == "hi."
+
+
+TARGET = re.compile(
+    rb"\b(?:strong|weak|large|big|small|cheap|expensive|powerful|smart|better|best|capable|premium|frontier|advanced)"
+    rb"(?:er|est|st|gest|ger)?[- ](?:tier|side|model|llm|one|candidate)s?\b"
+    rb"|\b(?:score|threshold|tier|difficulty|complexity|win rate|model)\b\W{0,4}(?:is|of|to|as|at|be)?\W{0,3}"
+    rb"(?:\d|high|low|max|min|hard|easy|strong|weak|simple|complex|trivial|extreme)"
+    rb"|\bclassifier\b.{0,40}\b(?:hard|easy|complex|simple|strong|weak)\b"
+    rb"|\brouter\b.{0,60}\b(?:strong|weak)\b"
+    rb"|\b(?:use|send|route|forward)\b.{0,60}\bclaude\b"
+    rb"|\bgpt-4|x-postern-"
+)
+"""What an order aims at, in one pattern: how it was written first, and 40 times slower."""
+VERBS = ["route", "classifies", "system", "win rate", "handled", "needs", "need", "ignored", "use", "uses", "router"]
+AIMS = [
+    "strong model", "strongest-tier", "betterer side", "weakgest llms", "biggest one", "smart candidates", "score is 1",
+    "score 1", "win rate: high", "rate: high", "model to be hard", "tier=9", "classifier says hard", "strong router",
+    "router to the strong", "use claude", "send it to claude", "claude", "gpt-4", "gpt-3", "x-postern-tier", "postern",
+    "large models", "largemodel", "scores 1",
+]  # fmt: skip
+GLUES = ["", " ", "_", "1", "-", "é"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_what_is_looked_for_first_loses_no_order_and_makes_none(verb):
+    for aim, left, right in itertools.product(AIMS, GLUES, GLUES):
+        for sentence in (f"a {left}{verb}{right} b {left}{aim}{right}", f"{aim} {left}{verb}{right}"):
+            data = sentence.encode()
+            is_order = TARGET.search(data) is not None and orders._VERB.search(data) is not None
+            assert orders._is_order(data) == is_order, sentence
 
 
 HOSTILE = [
