@@ -10,7 +10,9 @@ import re
 import socket
 import ssl
 import struct
-from collections.abc import Awaitable, Callable, Coroutine
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Self
 
 import pytest
@@ -166,3 +168,56 @@ def hanging(*pieces: bytes) -> Script:
         await peer.gone()
 
     return script
+
+
+ANSWER_AND_CLOSE = ("read", "answer")
+
+
+class ThreadServer:
+    """A server in a thread, which goes on while the event loop is held up: each connection gets its turn's manner."""
+
+    def __init__(self, *manners: Sequence[str], context: ssl.SSLContext | None = None) -> None:
+        self._manners = manners
+        self._context = context
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"{'https' if context else 'http'}://127.0.0.1:{self._listener.getsockname()[1]}/"
+        self.requests = 0
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # shutdown wakes accept, which close alone does not
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(3)
+
+    def _run(self) -> None:
+        for manner in self._manners:
+            try:
+                one, _ = self._listener.accept()
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if self._context is not None:
+                    one = self._context.wrap_socket(one, server_side=True)
+            except OSError:
+                return
+            with one:
+                for step in manner:
+                    if step == "read":
+                        self.requests += bool(one.recv(65536))
+                    elif step == "answer":
+                        one.sendall(OK)
+                    elif step == "pause":
+                        time.sleep(0.02)
+                    elif step == "goodbye":
+                        # As TLS has it; nobody waits for the other's.
+                        one.setblocking(False)
+                        with contextlib.suppress(OSError):
+                            one.unwrap()
+
+
+def hold_up() -> None:
+    """Let a server in a thread go on while the event loop sees nothing of it."""
+    time.sleep(0.05)

@@ -11,7 +11,7 @@ from gateway.backends import dial as dialling
 from gateway.backends.dial import Goal, dial, in_turns
 from gateway.backends.http import HttpError, HttpHead, HttpRequest
 from gateway.backends.http1_pool import Commons, Http1Client
-from tests.byte_server import OK, ByteServer, answering, on_both_loops
+from tests.byte_server import ANSWER_AND_CLOSE, OK, ByteServer, ThreadServer, answering, hold_up, on_both_loops
 from tests.faults.wire import Blackhole, is_connecting_to
 
 
@@ -73,6 +73,17 @@ async def test_an_address_is_checked_against_the_certificate_too(trust, context)
     async with ByteServer(answering(OK), context=context) as server:
         client = lean(trust=trust)
         assert await body_of(client, f"https://127.0.0.1:{server.port}/v1") == b"hi"
+        await client.close()
+
+
+@on_both_loops
+async def test_a_request_that_meets_an_encrypted_connection_closed_before_is_sent_once_more(trust, context):
+    with ThreadServer((*ANSWER_AND_CLOSE, "pause", "goodbye"), ANSWER_AND_CLOSE, context=context) as server:
+        client = lean(trust=trust)
+        assert await body_of(client, server.url) == b"hi"
+        hold_up()
+        assert await body_of(client, server.url) == b"hi"
+        assert server.requests == 2
         await client.close()
 
 

@@ -1,9 +1,8 @@
 """The lean client alone: connections that can't be trusted, and many requests for few of them."""
 
 import asyncio
+import random
 import socket
-import threading
-import time
 
 import pytest
 
@@ -12,7 +11,17 @@ from gateway.backends.http import HttpError, HttpHead, HttpRequest, header_lines
 from gateway.backends.http1 import MAX_BARREN_BYTES
 from gateway.backends.http1_exchange import HIGH_WATER_BYTES
 from gateway.backends.http1_pool import Http1Client
-from tests.byte_server import OK, ByteServer, answering, hanging, on_both_loops, saying
+from tests.byte_server import (
+    ANSWER_AND_CLOSE,
+    OK,
+    ByteServer,
+    ThreadServer,
+    answering,
+    hanging,
+    hold_up,
+    on_both_loops,
+    saying,
+)
 
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -38,51 +47,9 @@ def pool_of(client):
     return pool
 
 
-class Thread:
-    """A server in a thread, which goes on while the event loop is held up: each connection gets its turn's manner."""
-
-    def __init__(self, *manners):
-        self._manners = manners
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
-        self.requests = 0
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        # shutdown wakes accept, which close alone does not
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join(3)
-
-    def _run(self):
-        for manner in self._manners:
-            try:
-                one, _ = self._listener.accept()
-            except OSError:
-                return
-            with one:
-                for step in manner:
-                    if step == "read":
-                        self.requests += bool(one.recv(65536))
-                    elif step == "answer":
-                        one.sendall(OK)
-
-
-ANSWER_AND_CLOSE = ("read", "answer")
-
-
-def hold_up():
-    """Let the server go on while the event loop sees nothing of it."""
-    time.sleep(0.05)
-
-
 @on_both_loops
 async def test_a_request_that_meets_a_connection_closed_before_is_sent_once_more():
-    with Thread(ANSWER_AND_CLOSE, ANSWER_AND_CLOSE) as server:
+    with ThreadServer((*ANSWER_AND_CLOSE, "pause"), ANSWER_AND_CLOSE) as server:
         client = lean()
         assert await exchange(client, asked(server.url)) == (200, b"hi")
         hold_up()
@@ -94,7 +61,7 @@ async def test_a_request_that_meets_a_connection_closed_before_is_sent_once_more
 @on_both_loops
 async def test_where_one_idle_connection_was_closed_another_is_not_trusted_either():
     held = ("read", "answer", "read")
-    with Thread(held, ANSWER_AND_CLOSE) as server:
+    with ThreadServer(held, ANSWER_AND_CLOSE) as server:
         client = lean(max_connections=1)
         assert await exchange(client, asked(server.url)) == (200, b"hi")
         connection = next(iter(pool_of(client)._idle))
@@ -107,7 +74,7 @@ async def test_where_one_idle_connection_was_closed_another_is_not_trusted_eithe
 
 @on_both_loops
 async def test_a_request_that_a_server_took_and_did_not_answer_is_not_sent_again():
-    with Thread(("read", "answer", "read"), ANSWER_AND_CLOSE) as server:
+    with ThreadServer(("read", "answer", "read"), ANSWER_AND_CLOSE) as server:
         client = lean()
         assert await exchange(client, asked(server.url)) == (200, b"hi")
         with pytest.raises(HttpError, match="before its answer"):
@@ -118,7 +85,7 @@ async def test_a_request_that_a_server_took_and_did_not_answer_is_not_sent_again
 
 @on_both_loops
 async def test_a_request_on_a_new_connection_is_never_sent_again():
-    with Thread((), ANSWER_AND_CLOSE) as server:
+    with ThreadServer((), ANSWER_AND_CLOSE) as server:
         client = lean()
         with pytest.raises(HttpError):
             await exchange(client, asked(server.url, b"x" * 1000))
@@ -219,6 +186,66 @@ async def test_what_comes_free_in_the_turn_of_leaving_is_anothers():
         assert pool._places_taken == 0
         assert await exchange(client, asked(server.url)) == (200, b"hi")
         await client.close()
+
+
+async def misbehave(peer):
+    """Do something else each time: answer, dawdle, break off, lie or hang up."""
+    manner = random.Random(peer.number)
+    while True:
+        await peer.request()
+        kind = manner.choice(["answer"] * 6 + ["late", "half", "extra", "close", "reset", "stall", "slow"])
+        if kind == "late":
+            await asyncio.sleep(0.005)
+        elif kind == "slow":
+            await peer.send(CHUNKED + b"1\r\nh\r\n", b"1\r\ni\r\n", pause_s=0.002)
+            await peer.send(b"0\r\n\r\n")
+            continue
+        elif kind == "stall":
+            await peer.gone()
+            return
+        elif kind == "reset":
+            peer.reset()
+            return
+        elif kind != "answer":
+            await peer.send({"half": OK[:-1], "extra": OK + b"x", "close": b""}[kind])
+            return
+        await peer.send(OK)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@on_both_loops
+async def test_whatever_is_cancelled_and_whatever_servers_do_every_place_comes_back(seed):
+    chance = random.Random(seed)
+    told = []
+
+    async def ask():
+        whole_bytes = chance.choice([0, 100])
+        try:
+            async with asyncio.timeout(chance.choice([0.001, 0.003, 0.01, 0.05])):
+                response = await client.send(asked(server.url, whole_bytes=whole_bytes))
+                body = await response.read(100)
+                told.append((response.status, body))
+                await (response.finish if chance.random() < 0.5 else response.close)()
+        except HttpError:
+            pass
+
+    async with ByteServer(misbehave) as server:
+        client = lean(max_connections=3, connect_s=0.02)
+        for _ in range(30):
+            tasks = [asyncio.create_task(ask()) for _ in range(10)]
+            await asyncio.sleep(chance.choice([0, 0, 0.002, 0.01]))
+            for task in tasks:
+                if chance.random() < 0.3:
+                    task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        assert set(told) == {(200, b"hi")}
+        await asyncio.sleep(0.1)
+        pool = pool_of(client)
+        assert pool._places_taken == len(pool._connections) == len(pool._idle) <= 3
+        assert not pool._waiting
+        await client.close()
+        assert pool._places_taken == 0
+        await server.idle()
 
 
 @on_both_loops
