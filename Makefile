@@ -10,7 +10,7 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.1
 .PHONY: help demo demo-edge run test check format bench bench-check bench-baseline bench-growth bench-peers bench-triton stages lock components triton onnx encoder clean
 
 help:  ## show this
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 # A stamp a lock: an environment is made once, and again when what it is made from changes.
 $(VENV)/.serve: locks/serve.txt pyproject.toml

@@ -101,6 +101,7 @@ FEATURES = {
         "Postern, Redis hit", "auto", 1, has_cache=True, redis=True, expected={"x-postern-cache": "hit"}
     ),
     "postern-workers": Features("Postern, two workers on one Redis", "plain", 1, has_cache=True, redis=True, workers=2),
+    "postern-model": Features("Postern, one model", "small", 1, has_cache=True, expected=MISSED),
     "postern-models": Features("Postern, 100 models", "small", 1, has_cache=True, models=100, expected=MISSED),
     "postern-keys": Features("Postern, 10,000 keys", "plain", 10_000, has_cache=True, expected=MISSED),
 }
