@@ -394,22 +394,24 @@ async def test_what_came_before_a_fault_is_read_before_it_is_raised():
 
 @on_both_loops
 async def test_what_one_response_was_given_to_end_does_not_run_on_into_the_next(monkeypatch):
-    monkeypatch.setattr(http1, "DRAIN_S", 0.3)
+    monkeypatch.setattr(http1, "DRAIN_S", 0.5)
 
     async def in_two(peer):
         while True:
             await peer.request()
             await peer.send(CHUNKED + b"2\r\nhi\r\n")
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.3)
             await peer.send(b"0\r\n\r\n")
 
     async with ByteServer(in_two) as server:
         client = lean()
-        for _ in range(3):
+        for _ in range(2):
             response = await client.send(asked(server.url, whole_bytes=0))
             assert await anext(response.chunks) == b"hi"
             await response.finish()
-            await asyncio.sleep(0.21)
+            async with asyncio.timeout(3):
+                while not pool_of(client)._idle:  # noqa: ASYNC110 - a plain dictionary
+                    await asyncio.sleep(0.005)
         assert server.connections == 1
         await client.close()
 
