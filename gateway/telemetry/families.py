@@ -1,6 +1,6 @@
 """Makes the metrics of a process, and, where several share their files, pours them into those.
 
-In such a file prometheus_client takes 1 to 2 µs a value, 36 a request; poured ten times a second, a request costs 6.
+In such a file prometheus_client takes 1 to 2 µs a value, 42 a request; poured ten times a second, a request costs 5.
 """
 
 import asyncio
