@@ -205,6 +205,10 @@ class Pool:
                 self._free_place()
         self._connections.add(connection)
         connection.has_place = True
+        if self._is_closed:
+            failure = HttpError("the client is closed", is_connecting=True)
+            connection.hang_up(failure)
+            raise failure
         return connection
 
     # What connections tell.

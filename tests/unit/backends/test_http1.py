@@ -484,6 +484,19 @@ def test_no_header_goes_beyond_its_line():
 
 
 @on_both_loops
+async def test_who_was_connecting_when_the_client_closed_sends_nothing():
+    async with ByteServer(hanging(OK)) as server:
+        client = lean()
+        task = asyncio.create_task(client.send(asked(server.url)))
+        await asyncio.sleep(0)
+        await client.close()
+        with pytest.raises(HttpError, match="closed"):
+            await task
+        await server.idle()
+        assert server.requests == []
+
+
+@on_both_loops
 async def test_nothing_is_sent_by_a_client_that_is_closed():
     async with ByteServer(hanging(CHUNKED)) as server:
         client = lean(max_connections=1)
