@@ -23,7 +23,7 @@ from loadtests.subjects import Features, Upstreams, settings_of, start_redis, st
 
 FLAT_BY = 0.15
 NUMBERS_A_TURN = 10_000_000
-CONNECTIONS_PER_S = 150
+CONNECTIONS_PER_S = 75
 
 
 class Size(NamedTuple):
@@ -141,7 +141,7 @@ def run(gateway: Gateway, stage: Stage, number: int, seconds: float) -> Turn:
     script = stage.folder / "growth.lua"
     plan = Plan(variants=100)
     wrk.write_script(script, compose(plan, gateway.door), start=number * NUMBERS_A_TURN, is_same=False)
-    # A turn makes its connections anew: each is to carry some ten requests, or their making is what is measured.
+    # A turn makes its connections anew: each is to carry twenty requests and more, or their making is what is measured.
     seconds = max(seconds, gateway.size.connections / CONNECTIONS_PER_S)
     command = wrk.command(script, gateway.door.port, seconds, gateway.size.connections)
     pids = counting.tree(gateway.process.pid)
