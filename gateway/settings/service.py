@@ -46,7 +46,9 @@ class RedisSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     url: Annotated[
         Secret,
-        Meta(description="`redis://HOST:PORT/DB`, or rediss, redis+sentinel, redis+cluster. May hold a password."),
+        Meta(
+            description="`redis://HOST:PORT/DB`, or rediss, unix, redis+sentinel, redis+cluster. May hold a password."
+        ),
     ]
     timeout_s: Annotated[
         Seconds, Meta(description="Seconds one operation may take. Default 0.2: later costs more than it saves.")
