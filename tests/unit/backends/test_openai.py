@@ -5,12 +5,14 @@ import asyncio
 import pytest
 
 from gateway.backends.http import IteratedResponse
+from gateway.backends.http1_pool import Http1Client
 from gateway.backends.openai import OpenAIBackend
 from gateway.core.errors import PosternError, UpstreamFailureError, UpstreamInterruptedError, UpstreamTimeoutError
 from gateway.schema.request import Operation
 from gateway.schema.sse import DONE
 from gateway.settings.models import BackendKind, TimeoutSettings
 from tests.builders import STREAM, call, chunk, collect, model, raised_by, request
+from tests.byte_server import ByteServer
 
 PING = b": ping\n\n"
 IMPATIENT = TimeoutSettings(first_byte_s=2.0, between_chunks_s=0.05)
@@ -40,8 +42,8 @@ class FakeHttp:
         self.open_now = 0  # closing twice harms nobody
 
 
-def backend(http, **settings):
-    return OpenAIBackend("m", "http://upstream/v1", model(backend=BackendKind.OPENAI, **settings), http)
+def backend(http, url="http://upstream/v1", **settings):
+    return OpenAIBackend("m", url, model(backend=BackendKind.OPENAI, **settings), http)
 
 
 async def stream(http, operation=Operation.CHAT, timeouts=None, **body):
@@ -91,6 +93,23 @@ async def test_the_end_of_a_whole_answer_waits_for_no_more_of_its_response():
         assert [block async for block in answer.blocks] == [STREAM]
     await answer.close()
     assert http.open_now == 0
+
+
+async def test_a_connection_whose_end_came_after_its_answers_is_used_again():
+    async def script(peer):
+        while True:
+            await peer.request()
+            await peer.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n%x\r\n" % len(STREAM), STREAM)
+            await asyncio.sleep(0.01)
+            await peer.send(b"\r\n0\r\n\r\n")
+
+    async with ByteServer(script) as server:
+        client = Http1Client(connect_s=1, max_connections=2)
+        for _ in range(3):
+            assert await collect(await backend(client, url=server.url).open(call(request(stream=True)))) == STREAM
+            await asyncio.sleep(0.1)
+        assert server.connections == 1
+        await client.close()
 
 
 @pytest.mark.parametrize("before", [(0.2,), (PING, 0.2), (0.1, PING, 0.1)], ids=["headers", "a ping", "a late ping"])
