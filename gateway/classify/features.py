@@ -153,7 +153,7 @@ def _read(data: bytes, vocabulary: Vocabulary, *, is_plain: bool = False) -> _Pa
         or vocabulary.hints_at_orders(in_stem)
         or (options and vocabulary.hints_at_orders(in_options))
     ):
-        spoken = without_orders(data)
+        spoken = without_orders(data, vocabulary.runs_for_orders(in_stem, in_options))
         if spoken != data:
             return _read(spoken, vocabulary, is_plain=True)
     return _Page(stem, parted, len(words), len(distinct), in_stem, in_options)

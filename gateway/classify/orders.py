@@ -85,9 +85,11 @@ class _Beginnings:
 
     def may_be_in(self, text: bytes, runs: frozenset[bytes]) -> bool:
         """Tell whether it is worth while to look; `runs`: the runs of letters in the text."""
-        return any(run[:_SHORT] in self._short and run.startswith(self._ascii) for run in runs) or (
-            not text.isascii() and any(word in text for word in self._others)
-        )
+        return any(map(self.begin, runs)) or (not text.isascii() and any(word in text for word in self._others))
+
+    def begin(self, run: bytes) -> bool:
+        """Tell whether a run of letters begins so."""
+        return run[:_SHORT] in self._short and run.startswith(self._ascii)
 
     def are_in(self, text: bytes) -> bool:
         """Tell whether a word of the text begins so."""
@@ -134,21 +136,30 @@ def shows_orders(text: bytes) -> bool:
     )
 
 
-def without_orders(text: bytes) -> bytes:
-    """Return lowercase text without such sentences; the text itself where there is none, or nothing but one."""
+def bears_on_orders(run: bytes) -> bool:
+    """Tell whether a run of lowercase letters can make a sentence an order, or a part of it."""
+    return run in _VERBS or run in _TARGET_WORDS or any(part.begin(run) for part in _ELSEWHERE)
+
+
+def without_orders(text: bytes, runs: frozenset[bytes] | None = None) -> bytes:
+    """Return lowercase text without such sentences; the text itself where there is none, or nothing but one.
+
+    `runs`: those of the text's runs of letters that bear on orders, by whoever knows them; others may be among them.
+    """
     if not (is_hint(text) or shows_orders(text)):
         return text
     spoken = _FORGED.sub(b"", text)
     # What no sentence has the whole has not: the ends of sentences are no letters.
-    if not _is_order(spoken):
+    if not _is_order(spoken, runs if spoken == text else None):  # what was forged may have stood inside a word
         return spoken if spoken.strip() else text
     kept = b"".join(sentence for sentence in _SENTENCE.findall(spoken) if not _is_order(sentence))
     return kept if kept.strip() else text
 
 
-def _is_order(sentence: bytes) -> bool:
+def _is_order(sentence: bytes, runs: frozenset[bytes] | None = None) -> bool:
     """Tell whether a sentence gives an order. Words it can't do without come first: patterns read letter by letter."""
-    runs = frozenset(sentence.translate(TO_LETTERS).split())
+    if runs is None:
+        runs = frozenset(sentence.translate(TO_LETTERS).split())
     if (
         not _VERBS.isdisjoint(runs)
         and (aims := _TARGET_WORDS.intersection(runs))

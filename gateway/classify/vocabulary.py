@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from gateway.classify.lexicon import TOPICS
-from gateway.classify.orders import TO_LETTERS, is_hint
+from gateway.classify.orders import TO_LETTERS, bears_on_orders, is_hint
 
 TOPIC_NAMES: Final = tuple(TOPICS)
 
@@ -53,7 +53,8 @@ class Vocabulary:
         self._row_of: Final = rows.get
         self._topics: Final = {rows[word]: positions for word, positions in _TOPIC_OF.items() if word in rows}
         self._hinting: Final = frozenset(row for word, row in rows.items() if is_hint(word))
-        self._telling: Final = self._hinting.union(self._topics)
+        self._orders: Final = {row: word for word, row in rows.items() if bears_on_orders(word)}
+        self._telling: Final = self._hinting.union(self._topics, self._orders)
 
     def look_up(self, distinct: Collection[bytes]) -> Found:
         """Look up distinct words of anything but blanks, then the runs of letters in those that are not known."""
@@ -82,6 +83,12 @@ class Vocabulary:
     def hints_at_orders(self, found: Found) -> bool:
         """Tell whether one of the words may belong to an order."""
         return not self._hinting.isdisjoint(found.telling) or is_hint(b" ".join(found.others))
+
+    def runs_for_orders(self, *founds: Found) -> frozenset[bytes]:
+        """Return the runs of letters that bear on orders, and those that are not known."""
+        known = (self._orders[row] for found in founds for row in found.telling if row in self._orders)
+        others = b" ".join([word for found in founds for word in found.others])
+        return frozenset((*known, *others.translate(TO_LETTERS).split()))
 
     def count_topics(self, found: Found) -> list[int]:
         """Count the distinct words of each topic."""
