@@ -7,7 +7,7 @@ from pathlib import Path
 
 from loadtests.figures import Estimate, has_worsened, is_suspect
 from loadtests.results import BASE, Result, Results, title
-from loadtests.scenarios import Kind
+from loadtests.scenarios import CHECK, PEERS, Kind
 
 PATH = Path(__file__).parent / "baseline.json"
 MORE = 2
@@ -18,14 +18,14 @@ Ratios = dict[str, dict[str, Estimate]]
 
 
 def ratios_of(results: Results) -> Ratios:
-    """Return what is kept, by scenario and subject: multiples of nginx's CPU, and plain memory."""
-    return {name: _ratios(result) for name, result in results.scenarios.items()}
+    """Return what is kept, by scenario and subject: multiples of nginx's CPU, and plain memory; nothing of peers."""
+    return {name: _ratios(result) for name, result in results.scenarios.items() if name in CHECK}
 
 
 def _ratios(result: Result) -> dict[str, Estimate]:
     found: dict[str, Estimate] = {}
     for name in result.subjects():
-        if name == BASE:
+        if name == BASE or name in PEERS:
             continue
         if result.scenario.kind is Kind.IDLE:
             found |= {f"{name} {what}": result.median(name, what) for what in ("rest_mb", "stream_kb")}

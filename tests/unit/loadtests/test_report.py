@@ -112,9 +112,11 @@ def test_what_looks_worse_is_measured_again_before_it_fails(tmp_path):
     assert asked == ["saturation"]
 
 
-def test_a_baseline_keeps_no_peers_and_ratios_only(tmp_path):
-    kept = json.loads(baseline_of(tmp_path, RUN).read_text())
-    assert kept["ratios"] == {"saturation": {"postern-whole": [10, 9, 10]}}
+def test_a_baseline_keeps_ratios_of_what_is_ours(tmp_path):
+    run = run_of({"nginx": 20, "postern-whole": 200, "litellm": 9000})
+    run.scenarios["keys"] = Result(SCENARIOS["keys"], [{"nginx": turn("nginx", 20), "postern-keys": turn("", 50)}], {})
+    kept = json.loads(baseline_of(tmp_path, run).read_text())
+    assert kept["ratios"] == {"saturation": {"postern-whole": [10, 10, 10]}}
     assert without_peers(SCENARIOS["saturation"]).subjects[-1] == "postern-whole"
 
 
