@@ -1,8 +1,8 @@
 """Where each microsecond goes: a profile of the whole walk under load, as a table by stage and a flame graph.
 
-A sampling profiler looks into the running gateway from outside, so nothing is slowed down that is counted. A sample
-belongs to the innermost stage on its stack: what a stage calls, in C or in a library, is its own. A stage's share of
-the samples times the CPU a request, counted in the same seconds, is its microseconds.
+A sampling profiler looks into the running gateway from outside and stops it for each look, so the CPU a request is
+counted before, unwatched. A sample belongs to the innermost stage on its stack: what a stage calls, in C or in a
+library, is its own. A stage's share of the samples times the CPU a request is its microseconds.
 
     python -m loadtests.stages --save docs       writes stages.md and flame.svg there
 """
@@ -116,7 +116,7 @@ def measure(subject_name: str, seconds: int) -> tuple[list[tuple[list[str], int]
         cpu_us = (cpu_s(tree(pid)) - before_s) / tally.requests * 1e6
         under_load = load(20_000_000, seconds + 3)
         spy = [program, "record", "--pid", str(pid), "--rate", str(RATE), "--duration", str(seconds)]
-        spy += ["--format", "raw", "--output", str(folded), "--nonblocking", "--function"]
+        spy += ["--format", "raw", "--output", str(folded), "--function"]
         subprocess.run(processes.pinned(spy, load_core), check=True, capture_output=True)
         under_load.communicate()
         return read_folded(folded.read_text()), cpu_us
