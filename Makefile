@@ -61,7 +61,7 @@ format: $(VENV)/.dev  ## format, and mend what the linter can
 
 bench: $(VENV)/.dev  ## load tests against a bare nginx and other gateways, as ratios (QUICK=1: no peers, two minutes)
 	@$(if $(QUICK),,$(BIN)/python -m loadtests.peers)
-	@$(BIN)/python -m loadtests.bench $(if $(QUICK),--quick,--save loadtests/results)
+	@$(BIN)/python -m loadtests.bench $(if $(QUICK),--quick,--save docs/performance)
 
 bench-check: $(VENV)/.dev  ## fail when a ratio is over 15 % worse than loadtests/baseline.json
 	@$(BIN)/python -m loadtests.bench --check
@@ -70,7 +70,7 @@ bench-baseline: $(VENV)/.dev  ## write loadtests/baseline.json anew
 	@$(BIN)/python -m loadtests.bench --baseline
 
 bench-growth: $(VENV)/.dev  ## does a request's CPU stay the same while models, keys, entries and connections grow?
-	@$(BIN)/python -m loadtests.growth --save loadtests/results
+	@$(BIN)/python -m loadtests.growth --save docs/performance
 
 bench-peers: $(VENV)/.dev  ## install the gateways that `make bench` compares with, into .bench/
 	@$(BIN)/python -m loadtests.peers

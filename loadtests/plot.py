@@ -37,6 +37,8 @@ def _bars(place: Axes, result: Result, label: str) -> None:
     place.barh([title(name) for name, _ in found], medians, xerr=errors, color=colours, height=0.6, ecolor="#202020")
     place.set_xscale("log")
     place.set_xlim(0.7, max(medians) * 3)
+    place.xaxis.set_major_formatter("{x:g}")
+    place.xaxis.set_minor_formatter("")
     place.set_xlabel(label)
     place.spines[["top", "right"]].set_visible(False)
     for row, (_, times) in enumerate(found):
