@@ -26,7 +26,8 @@ from gateway.core.errors import internal_error
 from gateway.telemetry.logs import log_failure
 
 MAX_HEAD_BYTES = 65_536
-"""Request line and headers. nginx takes 8 KB a header and 32 KB in all."""
+"""Request line and headers, and in a body whatever is none of it: chunk extensions, trailers. nginx takes 8 KB a
+header and 32 KB in all."""
 
 FAREWELL_S = 1.0
 """How long a client that was told off may go on sending, unheard."""
@@ -86,7 +87,7 @@ class Connection(asyncio.Protocol):
     """A connection and the one exchange that is under way on it."""
 
     __slots__ = (
-        "_head_bytes",
+        "_barren_bytes",
         "_head_timer",
         "_idle_since_s",
         "_idle_timer",
@@ -133,7 +134,7 @@ class Connection(asyncio.Protocol):
         self.keep_alive = self.takes_chunks = True
         self._parser: Any = httptools.HttpRequestParser(self)
         self._url = b""
-        self._head_bytes = self._read_bytes = 0
+        self._barren_bytes = self._read_bytes = 0
         self._is_in_head = self._is_deaf = False
         self._is_whole = True
         self._idle_since_s = 0.0
@@ -200,8 +201,8 @@ class Connection(asyncio.Protocol):
             return
         self._read_bytes = len(data)
         self._feed(data)
-        if self._is_in_head or self.exchange is None:
-            self._check_head()
+        if not self._is_whole or self.exchange is None:
+            self._check_barren()
 
     def _feed(self, data: bytes) -> None:
         try:
@@ -215,13 +216,13 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError:
             self._hang_up(INVALID)
 
-    def _check_head(self) -> None:
-        if self._is_in_head:
-            # Counted here: the parser tells of a header only once it is whole.
-            self._head_bytes += self._read_bytes
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._hang_up(TOO_LARGE)
-        if self._head_timer is None and not self._is_deaf:
+    def _check_barren(self) -> None:
+        if not self._is_whole:
+            # Counted here: the parser tells of a header only once it is whole, and of a chunk's extension never.
+            self._barren_bytes += self._read_bytes
+            if self._barren_bytes > MAX_HEAD_BYTES:
+                self._hang_up(TOO_LARGE if self._is_in_head else INVALID)
+        if self._head_timer is None and not self._is_deaf and (self._is_in_head or self.exchange is None):
             # Empty lines before a request begin no message, but keep no connection open either.
             self._expect_head()
 
@@ -248,7 +249,7 @@ class Connection(asyncio.Protocol):
         """Begin a head."""
         self._url = b""
         self.headers = []
-        self._head_bytes = 0
+        self._barren_bytes = 0
         self._is_in_head = True
         self._is_whole = False
 
@@ -257,8 +258,9 @@ class Connection(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header."""
-        self.headers.append((name.lower(), value))
+        """Take a header. Trailers are read past: what comes after a body is no head any more."""
+        if self._is_in_head:
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """Hand the request over to an exchange."""
@@ -271,18 +273,20 @@ class Connection(asyncio.Protocol):
             return
         if self.exchange is not None:
             self._hang_up(INVALID)
-        elif self._head_bytes + self._read_bytes > MAX_HEAD_BYTES and self._measure_head() > MAX_HEAD_BYTES:
+        elif self._barren_bytes + self._read_bytes > MAX_HEAD_BYTES and self._measure_head() > MAX_HEAD_BYTES:
             self._hang_up(TOO_LARGE)
         else:
             self.takes_chunks = parser.get_http_version() != "1.0"
             self.keep_alive = self.takes_chunks and parser.should_keep_alive()
             self.exchange = self._port.open_hot(self, self._url) or self._open_other()
+        self._barren_bytes = -self._read_bytes
 
     def _measure_head(self) -> int:
         return len(self._url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def on_body(self, part: bytes) -> None:
-        """Hand on a part of a body."""
+        """Hand on a part of a body; what came with it is not counted."""
+        self._barren_bytes = -self._read_bytes
         if self.exchange is not None and not self._is_deaf:
             self.exchange.take(part)
 

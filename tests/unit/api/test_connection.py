@@ -188,6 +188,27 @@ def test_a_body_in_the_same_piece_does_not_count_as_head():
     assert len(heard[0].body) == MAX_HEAD_BYTES * 2
 
 
+CHUNKED = b"POST %b HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n" % PATH
+
+
+def test_trailers_are_read_past():
+    _, heard = read(CHUNKED + b"2\r\n{}\r\n0\r\nauthorization: Bearer a\r\n\r\n")
+    assert heard[0].told == ["finish"]
+    assert heard[0].headers == [(b"transfer-encoding", b"chunked")]
+
+
+@pytest.mark.parametrize("start", [b"0\r\n", b"0\r\nx-a: ", b"2;"])
+@pytest.mark.parametrize("unit", [b"x-a: 1\r\n", b"y"])
+def test_what_is_sent_without_end_and_is_no_body_is_cut(start, unit):
+    _, heard = read(CHUNKED + b"2\r\n{}\r\n" + start, *[unit * 1000] * 70)
+    assert (heard[0].body, heard[0].told) == (b"{}", ["spoil", "lose"])
+
+
+def test_a_body_in_small_chunks_may_be_long():
+    line, heard = read(CHUNKED, *[b"1;a=b\r\ny\r\n" * 100] * 200, b"0\r\n\r\n")
+    assert (len(heard[0].body), line.written) == (20_000, b"ANSWER")
+
+
 def test_a_path_is_hot_however_it_is_written():
     for target in (PATH, PATH + b"?a=b", b"/v1/chat%2Fcompletions", b"http://host" + PATH):
         _, heard = read(b"POST %b HTTP/1.1\r\ncontent-length: 0\r\n\r\n" % target, answers=False)
