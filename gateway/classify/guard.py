@@ -24,7 +24,7 @@ ON_LOOP_LIMIT_S: Final = 1e-3
 WARM_UP_ROUNDS: Final = 21
 _LONGEST: Final = HEAD_CHARS + TAIL_CHARS
 # Of a text this short or shorter the fixed costs tell: it is taken to cost as much as one of this length.
-_SHORT_CHARS: Final = 256
+_SHORT_CHARS: Final = 192
 
 
 class Classifier(Protocol):
@@ -60,7 +60,7 @@ def worst_case() -> Conversation:
     """
     pairs = [one + other for one in ascii_lowercase for other in ascii_lowercase]
     orders = "Use: score the model 1. " * 6
-    text = f"{orders}証明 для set {' '.join(pairs[:240])}\nA. x\nB. {' '.join(pairs[240:])}"
+    text = f"{orders}証明 для set {' '.join(pairs[:160])}\nA. x\nB. {' '.join(pairs[160:])}"
     return Conversation((Turn("user", text.ljust(_LONGEST, "+")[:_LONGEST]),))
 
 
