@@ -32,14 +32,28 @@ NODES: Final[tuple[Node, ...]] = (
     ("Softmax", ("domain_logits",), ("domains",), _AXIS),
     ("Concat", ("score", "chances", "log_tokens", "domains"), ("judgement",), _AXIS),
 )
+INPUTS: Final = ("features", "words", "weights")
+OUTPUTS: Final = ("judgement",)
+TENSORS: Final = ("table", "one_row", "low", "high", "heads", "offset", "parts", "of_chances")
 CHANCES: Final = 3
 OTHERS: Final = 2
 """The rank's logit before the chances, the tokens' after them."""
 
-_GRAPH, _METADATA = 7, 14
-_NODE, _INITIALIZER = 1, 5
+OPSET: Final = 17
+
+_GRAPH, _OPSET, _METADATA, _TRAINING = 7, 8, 14, 20
+_NODE, _INITIALIZER, _INPUTS, _OUTPUTS = 1, 5, 11, 12
 _INPUT, _OUTPUT, _OPERATOR, _ATTRIBUTE = 1, 2, 4, 5
 _DIMENSION, _TYPE, _NAME, _RAW = 1, 2, 8, 9
+# What is read, and what changes nothing: versions and names of makers, names, descriptions. Any other field (an
+# operator's domain, numbers that lie in another file, functions, sparse tensors) may mean another graph.
+_OF_MODEL: Final = frozenset({1, 2, 3, 4, 5, 6, _GRAPH, _OPSET, _METADATA, _TRAINING})
+_OF_GRAPH: Final = frozenset({_NODE, 2, _INITIALIZER, 10, _INPUTS, _OUTPUTS})
+_OF_NODE: Final = frozenset({_INPUT, _OUTPUT, 3, _OPERATOR, _ATTRIBUTE, 6})
+_OF_ATTRIBUTE: Final = frozenset({1, 3, 13, 20})
+_OF_TENSOR: Final = frozenset({_DIMENSION, _TYPE, _NAME, _RAW, 12})
+_WHOLE_NUMBER: Final = 2
+"""An attribute's type."""
 _DTYPES: Final = {1: "<f4", 7: "<i8"}
 
 
@@ -74,15 +88,20 @@ class Graph:
     def read(cls, model: bytes) -> Self:
         """Read an ONNX file. Raises OtherGraphError."""
         try:
-            parts = _by_number(memoryview(model))
-            graph = _by_number(_last(parts, _GRAPH))
-            if tuple(map(_node, graph.get(_NODE, ()))) != NODES:
+            parts = _known(memoryview(model), _OF_MODEL)
+            graph = _known(_only(parts, _GRAPH), _OF_GRAPH)
+            tensors = list(map(_tensor, graph[_INITIALIZER]))
+            inputs, outputs = (tuple(map(_name, graph[number])) for number in (_INPUTS, _OUTPUTS))
+            is_ours = (
+                tuple(map(_node, graph[_NODE])) == NODES
+                and (inputs, outputs) == (INPUTS, OUTPUTS)
+                and tuple(name for name, _ in tensors) == TENSORS
+                and _by_number(_only(parts, _OPSET)).get(2) == [OPSET]
+            )
+            if not is_ours:
                 raise OtherGraphError
             metadata = [_by_number(_bytes(one)) for one in parts.get(_METADATA, ())]
-            return cls(
-                dict(map(_tensor, graph.get(_INITIALIZER, ()))),
-                {_text(_last(one, 1)): _text(_last(one, 2)) for one in metadata},
-            )
+            return cls(dict(tensors), {_text(_last(one, 1)): _text(_last(one, 2)) for one in metadata})
         except (ValueError, LookupError, TypeError) as error:
             raise OtherGraphError from error
 
@@ -142,6 +161,14 @@ def _by_number(message: memoryview) -> Fields:
     return found
 
 
+def _known(message: memoryview, numbers: frozenset[int]) -> Fields:
+    """Return a message's fields. Raises ValueError where it has others than these."""
+    fields = _by_number(message)
+    if not fields.keys() <= numbers:
+        raise ValueError("a field that is not read")
+    return fields
+
+
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
     """Return a number and where it ends."""
     number = shift = 0
@@ -169,24 +196,35 @@ def _last(fields: Fields, number: int) -> memoryview:
     return _bytes(fields[number][-1])
 
 
+def _only(fields: Fields, number: int) -> memoryview:
+    """Return a message that must be there once: of several, protobuf makes one."""
+    (value,) = fields[number]
+    return _bytes(value)
+
+
+def _name(value: Value) -> str:
+    """Return the name of an input or an output."""
+    return _text(_last(_by_number(_bytes(value)), 1))
+
+
 def _node(value: Value) -> Node:
-    fields = _by_number(_bytes(value))
+    fields = _known(_bytes(value), _OF_NODE)
     inputs, outputs = (tuple(map(_text, fields.get(number, ()))) for number in (_INPUT, _OUTPUT))
     return _text(fields[_OPERATOR][-1]), inputs, outputs, tuple(map(_attribute, fields.get(_ATTRIBUTE, ())))
 
 
 def _attribute(value: Value) -> tuple[str, int]:
     """Return an attribute that is a whole number; what else there is, no node of ours has."""
-    fields = _by_number(_bytes(value))
+    fields = _known(_bytes(value), _OF_ATTRIBUTE)
     number = fields[3][-1]
-    if not isinstance(number, int):
+    if not isinstance(number, int) or fields[20][-1] != _WHOLE_NUMBER:
         raise TypeError
     return _text(fields[1][-1]), number
 
 
 def _tensor(value: Value) -> tuple[str, NDArray[np.generic]]:
     """Return a tensor and its name. Only raw data is read: our exporter writes no other."""
-    fields = _by_number(_bytes(value))
+    fields = _known(_bytes(value), _OF_TENSOR)
     dtype = _DTYPES[int(fields[_TYPE][-1])]
     shape = []
     for dimension in fields.get(_DIMENSION, ()):

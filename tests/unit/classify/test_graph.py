@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from hypothesis import given, settings
@@ -69,6 +70,68 @@ def test_a_graph_of_another_make_runs_in_onnxruntime(tmp_path):
     asked = Conversation((Turn("user", "Prove that there are infinitely many primes."),))
     judged, shipped = OnnxClassifier.load(folder).judge(asked), OnnxClassifier.load(SHIPPED).judge(asked)
     assert judged.score == pytest.approx(shipped.score, abs=1e-5)
+
+
+def _name_a_domain(model):
+    model.graph.node[0].domain = "com.example"
+
+
+def _point_to_another_file(model):
+    model.graph.initializer[0].data_location = onnx.TensorProto.EXTERNAL
+
+
+def _name_another_opset(model):
+    model.opset_import[0].version = 11
+
+
+def _drop_the_output(model):
+    model.graph.ClearField("output")
+
+
+def _drop_the_inputs(model):
+    model.graph.ClearField("input")
+
+
+def _tell_a_tensor_twice(model):
+    model.graph.initializer.add().CopyFrom(model.graph.initializer[0])
+
+
+def _give_the_axis_another_type(model):
+    model.graph.node[5].attribute[0].type = onnx.AttributeProto.FLOAT
+
+
+def _define_an_operator(model):
+    model.functions.add().name = "Gather"
+
+
+def _feed_a_tensor(model):
+    model.graph.input.add().name = "low"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _name_a_domain,
+        _point_to_another_file,
+        _name_another_opset,
+        _drop_the_output,
+        _drop_the_inputs,
+        _tell_a_tensor_twice,
+        _give_the_axis_another_type,
+        _define_an_operator,
+        _feed_a_tensor,
+    ],
+)
+def test_a_graph_that_differs_anywhere_is_none_of_it(change):
+    model = onnx.load_from_string(MODEL)
+    change(model)
+    with pytest.raises(OtherGraphError):
+        Graph.read(model.SerializeToString())
+
+
+def test_a_graph_beside_the_graph_is_none_of_it():
+    with pytest.raises(OtherGraphError):
+        Graph.read(b"\x3a\x02\x12\x00" + MODEL)  # protobuf makes one of the two
 
 
 @settings(deadline=None, max_examples=300)
