@@ -14,6 +14,7 @@ from gateway.core.errors import (
     PosternError,
     UpstreamContextError,
     UpstreamError,
+    forget_frames,
     internal_error,
 )
 from gateway.core.reply import Reply
@@ -200,6 +201,7 @@ class Dispatcher:
             exc.attempts = 1
             if not isinstance(exc, UpstreamError):
                 raise
+            forget_frames(exc)
             failure = exc
         # Nearly never: what comes after the first attempt is thought of once that has failed.
         further = islice(self._attempts(plan, replicas, max_attempts), 1, None)
@@ -224,13 +226,17 @@ class Dispatcher:
                 exc.attempts = attempts
                 if not isinstance(exc, UpstreamError):
                     raise
+                forget_frames(exc)
                 failure = exc
                 too_small = model if isinstance(exc, UpstreamContextError) else None
                 continue
             reply.attempts = attempts
             reply.is_fallback = model != chosen
             return reply
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure  # its traceback holds this frame: a cycle
 
     def _attempts(
         self, plan: Sequence[str], replicas: Sequence[Backend], max_attempts: int

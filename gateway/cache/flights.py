@@ -94,8 +94,10 @@ class _Flight:
         except Exception as exc:  # noqa: BLE001 - a supervisor: whatever it is, the riders raise it
             self._fail(exc)
             return
-        except BaseException as exc:
-            self._fail(exc)
+        except BaseException:
+            # Neither the error nor the task that ends by it is kept: its traceback holds this frame, and so the flight.
+            self._fail(asyncio.CancelledError())
+            self.task = None
             raise
         self._wake()
         if reply.is_streaming:
@@ -109,11 +111,12 @@ class _Flight:
             self._end()
         except Exception as exc:  # noqa: BLE001 - a supervisor, as above
             self._end(exc)
-        except BaseException as exc:
-            self._end(exc)
+        except BaseException:
+            self._end(asyncio.CancelledError())
             raise
         finally:
             await self._land()
+            self.task = None
 
     async def next_block(self, rider: "_Rider") -> bytes:
         """Return a rider's next block; pull it from the upstream unless somebody does so already.

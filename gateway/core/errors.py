@@ -239,6 +239,18 @@ class InternalError(PosternError):
         super().__init__("The gateway failed to handle this request. The details are in its log.", detail=detail)
 
 
+def forget_frames(error: BaseException) -> None:
+    """Cut an error, and what led to it, loose from the frames it came through.
+
+    Frames hold the request, and often the error itself: a cycle, and a large body lies there until the collector comes.
+    """
+    error.__traceback__ = None
+    link = error.__cause__ or error.__context__
+    while link is not None and link.__traceback__ is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+
+
 def internal_error(cause: BaseException) -> InternalError:
     """Return the error that stands for a fault of ours, with its cause for the log."""
     error = InternalError(type(cause).__name__)

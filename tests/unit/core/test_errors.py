@@ -7,7 +7,7 @@ from http import HTTPStatus
 import pytest
 
 from gateway.core import errors
-from gateway.core.errors import InternalError, PosternError, UpstreamRejectionError, internal_error
+from gateway.core.errors import InternalError, PosternError, UpstreamRejectionError, forget_frames, internal_error
 
 CLASSES = [found for _, found in inspect.getmembers(errors, inspect.isclass) if issubclass(found, PosternError)]
 TYPES = {
@@ -62,3 +62,18 @@ def test_an_error_carries_what_the_client_is_told_and_what_it_is_not():
     error = UpstreamRejectionError("no", param="tools", retry_after_s=3, detail="secret")
     assert (str(error), error.message, error.param, error.retry_after_s) == ("no", "no", "tools", 3)
     assert (error.detail, error.attempts) == ("secret", 0)
+
+
+@pytest.mark.parametrize("wrap", [internal_error, lambda _: UpstreamRejectionError("no")])
+def test_an_error_and_what_led_to_it_are_cut_loose_from_their_frames(wrap):
+    try:
+        try:
+            {}["key"]
+        except KeyError as exc:
+            raise wrap(exc) from exc
+    except PosternError as exc:
+        error = exc
+    cause = error.__cause__
+    assert None not in {error.__traceback__, cause.__traceback__}
+    forget_frames(error)
+    assert (error.__traceback__, cause.__traceback__) == (None, None)
