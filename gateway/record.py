@@ -5,6 +5,7 @@ Each part fails open by itself: an answer that was given stays given, whatever b
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from gateway.accounting.feedback import Answered, AnswerMemory, Marked
 from gateway.classify.shadow import BlockingJudge, Shadows
@@ -15,6 +16,8 @@ from gateway.core.judgement import Judgement
 from gateway.routing.routes import RouteTable
 from gateway.telemetry.logs import log_failure
 from gateway.telemetry.router_watch import RouterMetrics, RouterWatch
+
+_CLASSIFY: Final = Stage.CLASSIFY
 
 Record = Callable[[RequestContext], None]
 WatchOf = Callable[[str], RouterWatch | None]
@@ -50,7 +53,7 @@ class RouterRecord:
 
     def record(self, ctx: RequestContext) -> None:
         """Take down one finished request; one that no router judged anew says nothing: a cached answer's is older."""
-        if ctx.router is None or ctx.decision is None or Stage.CLASSIFY not in ctx.stopwatch.durations_s:
+        if ctx.router is None or ctx.decision is None or _CLASSIFY not in ctx.stopwatch.durations_s:
             return
         route = self.routes.resolve(ctx.asked.model, ctx.operation)
         name, threshold = route.ladder.name, ctx.decision.threshold

@@ -142,6 +142,11 @@ class DirectExchange:
         finally:
             self._waiter = None  # a cancelled one holds its traceback, and that this exchange
 
+    @property
+    def is_taking(self) -> bool:
+        """Tell whether nothing sent before is still held back."""
+        return not self._connection.flow.write_paused
+
     async def answer(self, ctx: RequestContext, body: bytes) -> None:
         """Send a whole JSON body."""
         if self._connection.flow.write_paused:
@@ -215,7 +220,7 @@ class DirectExchange:
 
     def begin_walk(self) -> None:
         """From here on the client's going away cancels the running task."""
-        self._task = asyncio.current_task()
+        self._task = asyncio.current_task(self._connection.loop)  # to look for the loop is a system call
 
     async def close(self) -> None:
         """Let a client whose body was refused finish sending it; hang up on one that was not answered to the end."""

@@ -12,6 +12,7 @@ from gateway.core.errors import InvalidValueError
 
 RawHeaders = list[tuple[bytes, bytes]]
 
+_GATEWAY: Final = Stage.GATEWAY
 _SANE_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _FORCIBLE = {"weak": Tier.WEAK, "strong": Tier.STRONG}
 _READ: Final = {
@@ -120,8 +121,9 @@ def _decided(
 
 def server_timing(ctx: RequestContext) -> str:
     """Return the stages' durations in milliseconds; `gateway` is all that is not upstream."""
-    durations_s = {**ctx.stopwatch.durations_s, Stage.GATEWAY: ctx.overhead_s}
-    return _timing_form(tuple(durations_s)) % tuple([seconds * 1000 for seconds in durations_s.values()])
+    durations_ms = {stage: seconds * 1000 for stage, seconds in ctx.stopwatch.durations_s.items()}
+    durations_ms[_GATEWAY] = ctx.overhead_s * 1000
+    return _timing_form(tuple(durations_ms)) % tuple(durations_ms.values())
 
 
 @lru_cache(64)  # the stages of a request are always the same few

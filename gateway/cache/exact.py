@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from gateway.core.context import Ladder, RequestContext
+from gateway.core.context import Ladder, RequestContext, Usage
 from gateway.core.judgement import Judgement
 from gateway.core.reply import Reply, nothing_to_close, once
 from gateway.schema.response import Answer, decode_answer, decode_answers
@@ -22,7 +22,8 @@ CountFailure = Callable[[], None]
 class Entry(msgspec.Struct, frozen=True, array_like=True):
     """A stored answer. It carries its own key: a store that hands out a stranger's value is found out.
 
-    `has_passed`: a cascade has judged its beginning and let it go on.
+    `has_passed`: a cascade has judged its beginning and let it go on. `usage`: as a whole answer tells it; None where
+    it tells none, and of a stream, which tells it to whoever reads.
     """
 
     key: str
@@ -32,6 +33,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     stored_at_s: float
     body: bytes
     has_passed: bool = False
+    usage: Usage | None = None
 
 
 _decoder = msgspec.msgpack.Decoder(Entry)
@@ -78,7 +80,9 @@ class ExactCache:
         if not is_whole(body, is_streaming=reply.is_streaming, answer=reply.answer):
             return
         has_passed = reply.verdict is not None and reply.verdict.has_passed
-        entry = Entry(key, reply.model, judgement, reply.is_streaming, self._wall_clock(), body, has_passed)
+        entry = Entry(
+            key, reply.model, judgement, reply.is_streaming, self._wall_clock(), body, has_passed, reply.usage
+        )
         try:
             await self._store.set(key, msgspec.msgpack.encode(entry), self._settings.ttl_s)
         except StoreUnavailableError:
@@ -142,8 +146,13 @@ def replay(entry: Entry) -> Reply:
         blocks=once(entry.body),
         close=nothing_to_close,
         attempts=0,
-        claim_bill=lambda: False,
+        claim_bill=_pay_nothing,
+        usage=entry.usage,
     )
+
+
+def _pay_nothing() -> bool:
+    return False
 
 
 def serves(entry: Entry, ctx: RequestContext) -> bool:

@@ -219,6 +219,7 @@ class _Flight:
             verdict=reply.verdict,
             claim_bill=rider.claim_bill,
             answer=reply.answer,
+            usage=reply.usage,
         )
 
     async def leave(self, rider: "_Rider") -> None:

@@ -18,6 +18,11 @@ class Asker(Protocol):
 class Client(Asker, Protocol):
     """Whoever sent the request, as the walk sees them."""
 
+    @property
+    def is_taking(self) -> bool:
+        """Tell whether a whole answer can be sent now, with no wait."""
+        ...
+
     async def answer(self, ctx: RequestContext, body: bytes) -> None:
         """Send a whole answer."""
         ...

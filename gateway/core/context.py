@@ -13,7 +13,7 @@ from gateway.core.session import Recall
 from gateway.schema.request import Operation, Request
 
 _UPSTREAM: Final = Stage.UPSTREAM
-"""A member by its enum's name costs 0.07 µs each time."""
+"""A member by its enum's name costs 0.13 µs each time."""
 
 
 class Phase(StrEnum):
@@ -62,6 +62,10 @@ class Tier(StrEnum):
     STRONG = "strong"
 
 
+_WEAK, _MIDDLE, _STRONG = Tier
+_, _, _MISS, _BYPASS = CacheOutcome
+
+
 class Caller(msgspec.Struct, frozen=True):
     """Who is calling. `tenant` separates what may be shared; `None` bounds mean no threshold may be asked for."""
 
@@ -108,8 +112,8 @@ class Ladder(msgspec.Struct, frozen=True):
     def tier_at(self, rank: int) -> Tier:
         """Return what the model of a rank is called."""
         if rank == len(self.models) - 1:
-            return Tier.STRONG
-        return Tier.MIDDLE if rank else Tier.WEAK
+            return _STRONG
+        return _MIDDLE if rank else _WEAK
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -242,7 +246,7 @@ class RequestContext(msgspec.Struct, eq=False):
     @property
     def is_own_call(self) -> bool:
         """Tell whether the answer comes from an upstream call made for this request."""
-        return self.cache_outcome is CacheOutcome.MISS or self.cache_outcome is CacheOutcome.BYPASS
+        return self.cache_outcome is _MISS or self.cache_outcome is _BYPASS
 
     @property
     def outcome(self) -> str:
@@ -262,5 +266,7 @@ class RequestContext(msgspec.Struct, eq=False):
         """Return the tier of the model that answered; none where none did, or a fallback from outside the ladder."""
         if self.ladder is None or self.model is None:
             return None
-        rank = self.ladder.rank(self.model)
-        return None if rank < 0 else self.ladder.tier_at(rank)
+        models = self.ladder.models
+        if self.model == models[-1]:  # asked for four times a request: nearly always without a call
+            return _STRONG
+        return self.ladder.tier_at(models.index(self.model)) if self.model in models else None

@@ -6,7 +6,7 @@ from typing import Self
 
 import msgspec
 
-from gateway.core.context import Verdict
+from gateway.core.context import Usage, Verdict
 from gateway.schema.response import Answer
 
 
@@ -30,6 +30,8 @@ class Reply(msgspec.Struct, eq=False):
     """Tell whether whoever calls pays for the upstream call: true once for a shared answer, never for a stored one."""
     answer: Answer | None = None
     """A whole body as its backend has decoded it, so that nobody need do so again; None where it has not."""
+    usage: Usage | None = None
+    """What a whole body tells of its tokens, where somebody has read that already."""
 
 
 class Spent(msgspec.Struct, frozen=True):
@@ -67,6 +69,11 @@ class _Once:
 def once(body: bytes) -> AsyncIterator[bytes]:
     """Return the one block of an answer that is there already."""
     return _Once(body)
+
+
+def is_here(blocks: AsyncIterator[bytes]) -> bool:
+    """Tell whether all blocks are there, so that nobody waits for them."""
+    return isinstance(blocks, _Once)
 
 
 async def read_all(blocks: AsyncIterator[bytes]) -> bytes:

@@ -4,6 +4,7 @@ Capable is who lists every capability that the request asks for, and whose backe
 """
 
 from collections.abc import Mapping
+from typing import Final
 
 from gateway.core.context import Candidate, Ladder, Reason
 from gateway.core.errors import ContextLengthError, PersonalDataError, UnsupportedParameterError
@@ -14,6 +15,8 @@ from gateway.settings.models import ModelSettings
 
 LONGEST_SHOWN = 64
 """A client may call a field anything; only so much of its name comes back in an error."""
+
+_CHAT: Final = Operation.CHAT
 
 GENEROSITY = 2
 """Token estimates may be off by this factor. Nobody is refused by an estimate that could be that wrong."""
@@ -75,7 +78,7 @@ def _is_able(model: ModelSettings, request: Request, prompt_tokens: int, *, only
 
 
 def _in_window(request: Request, prompt_tokens: int) -> int:
-    if request.operation is Operation.CHAT:
+    if request.operation is _CHAT:
         return prompt_tokens
     return min(prompt_tokens, estimate_longest_tokens(request.conversation))
 

@@ -1,7 +1,7 @@
 """Who should serve a request: one class a policy. A policy reads facts and returns a choice."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -9,6 +9,9 @@ from gateway.core.context import Candidate, Ladder, Reason, Tier, Wishes
 from gateway.core.judgement import Judgement
 from gateway.core.session import Recall
 from gateway.routing.exchange import HeldShare
+
+_SCORE: Final = Reason.SCORE
+_PINNED: Final = Reason.PINNED
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -56,7 +59,7 @@ class PinnedPolicy:
 
     def choose(self, ladder: Ladder, facts: Facts) -> Choice:  # noqa: ARG002 - the protocol's shape
         """Choose the pinned model."""
-        return Choice(self._model, Reason.PINNED)
+        return Choice(self._model, _PINNED)
 
 
 class ComplexityPolicy:
@@ -79,7 +82,7 @@ class ComplexityPolicy:
         threshold = held if facts.wishes.threshold is None else facts.wishes.threshold
         if facts.judgement is None:
             return Choice(ladder.models[-1], Reason.CLASSIFIER_UNAVAILABLE, threshold)
-        return Choice(ladder.models[find_rung(ladder, facts.judgement.score, threshold)], Reason.SCORE, threshold)
+        return Choice(ladder.models[find_rung(ladder, facts.judgement.score, threshold)], _SCORE, threshold)
 
 
 def find_rung(ladder: Ladder, score: float, threshold: float) -> int:

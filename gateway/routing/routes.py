@@ -1,6 +1,7 @@
 """The names clients may ask for: routes, and models by their own names."""
 
 from collections.abc import Callable, Mapping
+from typing import Final
 
 import msgspec
 
@@ -16,6 +17,8 @@ from gateway.schema.request import Operation
 from gateway.settings.models import Capability, ModelSettings
 from gateway.settings.root import Settings
 from gateway.settings.routes import CascadeSettings, PolicyKind, RouteSettings, SessionSettings
+
+_EMBEDDING: Final = Operation.EMBEDDING
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -61,7 +64,7 @@ class RouteTable:
 
     def resolve(self, name: str, operation: Operation) -> Route:
         """Return what stands behind a name. Raises ModelNotFoundError; the name itself is not repeated in it."""
-        routes = self._embedding_routes if operation is Operation.EMBEDDING else self._routes
+        routes = self._embedding_routes if operation is _EMBEDDING else self._routes
         route = routes.get(name)
         if route is None:
             raise ModelNotFoundError(

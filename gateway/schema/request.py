@@ -7,7 +7,7 @@ Source: https://platform.openai.com/docs/api-reference.
 
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 
@@ -107,6 +107,7 @@ class _EmbeddingBody(msgspec.Struct):
     input: str | Annotated[PromptList, msgspec.Meta(min_length=1)]
 
 
+_CHAT: Final = Operation.CHAT
 _chat = msgspec.json.Decoder(_ChatBody)
 _completion = msgspec.json.Decoder(_CompletionBody)
 _embedding = msgspec.json.Decoder(_EmbeddingBody)
@@ -135,7 +136,7 @@ def decode_request(operation: Operation, body: bytes) -> Request:
 def _read_chat(body: bytes) -> Request:
     chat, fields = _chat.decode(body), _fields.decode(body)
     return Request(
-        operation=Operation.CHAT,
+        operation=_CHAT,
         model=chat.model,
         is_streaming=bool(chat.stream),
         wants_usage=_wants_usage(chat.stream_options),

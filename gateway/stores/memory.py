@@ -33,11 +33,7 @@ class MemoryStore:
 
     async def set(self, key: str, value: bytes, ttl_s: int) -> None:
         """Keep a value, at the cost of the least recently used ones when full."""
-        self._drop(key)
-        self._entries[key] = (self._clock() + ttl_s, value)
-        self._bytes += len(value)
-        while len(self._entries) > self._max_entries or self._bytes > self._max_bytes:
-            self._drop(next(iter(self._entries)))
+        self._put(key, value, self._clock() + ttl_s)
 
     async def swap(self, key: str, value: bytes, ttl_s: int) -> bytes | None:
         """Keep a value and return the one before it."""
@@ -47,8 +43,9 @@ class MemoryStore:
 
     async def set_many(self, values: Mapping[str, bytes], ttl_s: int) -> None:
         """Keep several values."""
+        dies_s = self._clock() + ttl_s
         for key, value in values.items():
-            await self.set(key, value, ttl_s)
+            self._put(key, value, dies_s)
 
     async def change_tally(self, key: str, change: Change, ttl_s: int) -> Tally | None:
         """Add to a tally and return it; one that can't be read is dropped."""
@@ -66,6 +63,15 @@ class MemoryStore:
             return False
         await self.set(key, pack_tally(tally), ttl_s)
         return True
+
+    def _put(self, key: str, value: bytes, dies_s: float) -> None:
+        entries = self._entries
+        if key in entries:
+            self._drop(key)
+        entries[key] = (dies_s, value)
+        self._bytes += len(value)
+        while len(entries) > self._max_entries or self._bytes > self._max_bytes:
+            self._drop(next(iter(entries)))
 
     def _drop(self, key: str) -> None:
         _, value = self._entries.pop(key, (0.0, b""))

@@ -5,7 +5,7 @@ import pytest
 from msgspec import structs
 
 from gateway.cache.exact import Entry, ExactCache, is_whole, replay, serves
-from gateway.core.context import Verdict
+from gateway.core.context import Usage, Verdict
 from gateway.core.judgement import Judgement
 from gateway.schema.sse import DONE, event_of
 from gateway.settings.service import ExactCacheSettings
@@ -250,4 +250,11 @@ async def test_an_entry_of_an_earlier_version_has_not_been_judged():
     house = House()
     old = [KEY, "small", None, False, house.wall(), body()]
     await house.store.set(KEY, msgspec.msgpack.encode(old), 60)
-    assert (await house.find()).has_passed is False
+    found = await house.find()
+    assert (found.has_passed, found.usage, replay(found).usage) == (False, None, None)
+
+
+async def test_a_replayed_answer_carries_what_was_known_of_its_tokens_when_it_was_stored():
+    house, usage = House(), Usage(10, 5, 2)
+    await house.cache.keep(KEY, structs.replace(reply(), usage=usage), None, body())
+    assert replay(await house.find()).usage == usage

@@ -1,6 +1,8 @@
 """The walk: its order, its one account per request, and what it does when a stage fails or the client goes away."""
 
 import asyncio
+from contextlib import nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -18,6 +20,7 @@ from gateway.limits.in_flight import InFlight
 from gateway.pipeline import Parts, Pipeline
 from gateway.routing.exchange import HeldShare
 from gateway.routing.routes import build_routes
+from gateway.schema.response import decode_answer
 from gateway.settings.root import Settings
 from gateway.settings.routes import PolicyKind, PolicySettings, RouteSettings
 from gateway.settings.service import ExactCacheSettings, KeysSettings
@@ -94,6 +97,8 @@ class House:
         self.looked_up = []
         self.told, self.records, self.fail_open, self.tracked, self.sent, self.asked = [], [], [], [], [], []
         self.closed_replies = 0
+        self.is_taking = True
+        self.answer_of = lambda _: None
         store = self._store(MemoryStore(10))
         cache = ExactCache(store, ExactCacheSettings(), lambda: self.fail_open.append("cache"))
         replicas = {name: Replicas([self._backend(name)], self.tracked.append) for name in MODELS}
@@ -153,7 +158,8 @@ class House:
             await self.at("upstream.open")
             is_streaming = call.request.is_streaming
             found = whole_events_of(self.answer) if is_streaming else None
-            return reply(model=name, is_streaming=is_streaming, close=close, blocks=self._blocks(found))
+            decoded = None if is_streaming else self.answer_of(self.answer)
+            return reply(model=name, is_streaming=is_streaming, close=close, blocks=self._blocks(found), answer=decoded)
 
         return Fake(url=name, open=open_, close=close)
 
@@ -178,6 +184,7 @@ class House:
             send=lambda block: send("send", block),
             end=lambda: send("end"),
             fail=lambda _, error: send("fail", error),
+            is_taking=self.is_taking,
         )
 
     async def walk(self, wishes=None, **fields):
@@ -278,6 +285,28 @@ async def test_an_answer_given_before_is_given_again_without_judging_or_asking()
     assert (house.judged, house.asked) == (1, ["small"])
     assert house.tenants == {first.caller.tenant}
     assert (second.bill.cost_usd, second.bill.saved_usd) == (0, pytest.approx(200e-6))
+
+
+async def test_the_tokens_of_a_stored_answer_are_read_once(monkeypatch):
+    house = House(has_cache=True)
+    house.answer_of = decode_answer
+    first = await house.walk()
+    monkeypatch.setattr("gateway.pipeline.usage_of_body", None)
+    second = await house.walk()
+    assert second.cache_outcome is CacheOutcome.HIT
+    assert first.usage == second.usage == Usage(10, 5)
+
+
+@pytest.mark.parametrize(("is_taking", "deadlines"), [(True, 0), (False, 1)])
+async def test_an_answer_that_is_there_has_a_deadline_where_its_client_must_be_waited_for(is_taking, deadlines):
+    house = House(has_cache=True)
+    await house.walk()
+    told = []
+    wheel = Fake(within=lambda seconds: told.append(seconds) or nullcontext())
+    house.pipeline.parts = replace(house.parts, wheel=wheel)
+    house.is_taking = is_taking
+    assert (await house.walk()).cache_outcome is CacheOutcome.HIT
+    assert len(told) == deadlines
 
 
 async def test_a_stored_score_skips_judging_even_where_the_stored_answer_is_too_weak():
