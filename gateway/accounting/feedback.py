@@ -43,6 +43,7 @@ class _Entry(msgspec.Struct, frozen=True, array_like=True):
     mark: float | None = None
 
 
+_encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(_Entry)
 
 
@@ -90,7 +91,7 @@ class AnswerMemory:
             if entry is None or (entry.answered.tenant, entry.answered.request_id) != place:
                 raise NotFoundError("There is no such request of yours, or it is too long ago.", param="request_id")
             # What was read may be old by now: of marks at the same time only one may be the first.
-            marked = msgspec.msgpack.encode(_Entry(entry.answered, mark))
+            marked = _encoder.encode(_Entry(entry.answered, mark))
             before = _decode(await self._store.swap(key, marked, self._ttl_s))
         except StoreUnavailableError as exc:
             raise FeedbackUnavailableError("Feedback can't be taken now. Try again.") from exc
@@ -103,10 +104,8 @@ class AnswerMemory:
 
     async def _store_gathered(self) -> None:
         while self._pending:
-            self._writing = dict(islice(self._pending.items(), BATCH))
-            for place in self._writing:
-                del self._pending[place]
-            values = {_key_of(*place): msgspec.msgpack.encode(_Entry(each)) for place, each in self._writing.items()}
+            self._writing = self._take_batch()
+            values = {_key_of(*place): _encoder.encode(_Entry(each)) for place, each in self._writing.items()}
             try:
                 await self._store.set_many(values, self._ttl_s)
             except StoreUnavailableError:
@@ -116,6 +115,15 @@ class AnswerMemory:
                 raise
             finally:
                 self._writing = {}
+
+    def _take_batch(self) -> dict[tuple[str, str], Answered]:
+        if len(self._pending) <= BATCH:
+            batch, self._pending = self._pending, {}
+            return batch
+        batch = dict(islice(self._pending.items(), BATCH))
+        for place in batch:
+            del self._pending[place]
+        return batch
 
     async def close(self) -> None:
         """Store what has gathered. The store itself is its owner's to close."""

@@ -8,7 +8,7 @@ import asyncio
 
 from gateway.api.connection import Connection
 from gateway.api.exchange import DirectExchange
-from gateway.api.headers import request_id_of, wishes_of
+from gateway.api.headers import RequestIds, wishes_of
 from gateway.api.live import Live
 from gateway.core.context import RequestContext
 from gateway.core.errors import DrainingError, MethodError, PosternError, forget_frames, internal_error
@@ -29,6 +29,7 @@ class Front:
 
     def __init__(self, live: Live) -> None:
         self._live = live
+        self._ids = RequestIds()
 
     def open(self, connection: Connection, path: bytes) -> DirectExchange | None:
         """Begin to serve a request whose head has come, if its path is hot."""
@@ -43,7 +44,7 @@ class Front:
 
     async def _serve(self, operation: Operation, exchange: DirectExchange) -> None:
         exchange.begin_walk()
-        ctx = RequestContext(operation, request_id_of(exchange.headers))
+        ctx = RequestContext(operation, self._ids.id_of(exchange.headers))
         pipeline = self._live.pipeline
         try:
             try:

@@ -12,6 +12,7 @@ from gateway.core.errors import InvalidValueError
 
 RawHeaders = list[tuple[bytes, bytes]]
 
+ID_BYTES: Final = 12
 _GATEWAY: Final = Stage.GATEWAY
 _SANE_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _FORCIBLE = {"weak": Tier.WEAK, "strong": Tier.STRONG}
@@ -45,10 +46,27 @@ def read_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return headers
 
 
+class RequestIds:
+    """Give requests their ids. Randomness is drawn for many at once: for each alone it is a system call."""
+
+    def __init__(self, drawn: int = 64) -> None:
+        self._drawn_bytes = drawn * ID_BYTES
+        self._made: list[str] = []
+
+    def id_of(self, headers: Mapping[str, str]) -> str:
+        """Keep the client's id if it is printable ASCII of at most 128 bytes, else make one."""
+        given = headers.get("x-request-id")
+        if given and _SANE_ID.fullmatch(given):
+            return given
+        if not self._made:
+            drawn = os.urandom(self._drawn_bytes).hex()
+            self._made = [f"req-{drawn[at : at + 2 * ID_BYTES]}" for at in range(0, len(drawn), 2 * ID_BYTES)]
+        return self._made.pop()
+
+
 def request_id_of(headers: Mapping[str, str]) -> str:
-    """Keep the client's id if it is printable ASCII of at most 128 bytes, else make one."""
-    given = headers.get("x-request-id")
-    return given if given and _SANE_ID.fullmatch(given) else f"req-{os.urandom(12).hex()}"
+    """Return the id of a request that comes alone, as `RequestIds` would."""
+    return RequestIds(1).id_of(headers)
 
 
 def wishes_of(headers: Mapping[str, str]) -> Wishes:

@@ -36,6 +36,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     usage: Usage | None = None
 
 
+_encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Entry)
 
 
@@ -84,7 +85,7 @@ class ExactCache:
             key, reply.model, judgement, reply.is_streaming, self._wall_clock(), body, has_passed, reply.usage
         )
         try:
-            await self._store.set(key, msgspec.msgpack.encode(entry), self._settings.ttl_s)
+            await self._store.set(key, _encoder.encode(entry), self._settings.ttl_s)
         except StoreUnavailableError:
             self._count_failure()
 
