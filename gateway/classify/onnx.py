@@ -123,11 +123,13 @@ def _check_graph(session: Session, words: int, figures: int, path: Path) -> None
         WEIGHTS: np.ones((2, len(last)), dtype=np.float32),
     }
     try:
-        shape = _plain_run(session)(OUTPUTS, feed)[0].shape
+        judgement = _plain_run(session)(OUTPUTS, feed)[0]
     except Exception as error:  # onnxruntime's errors share no base but Exception
         raise ClassifierLoadError(f"{path}: the model can't be run: {error}; {_RETRAIN}") from error
-    if shape != (1, figures):
-        raise ClassifierLoadError(f"{path}: expected {figures} figures, the model gives {shape}; {_RETRAIN}")
+    if judgement.shape != (1, figures):
+        raise ClassifierLoadError(f"{path}: expected {figures} figures, the model gives {judgement.shape}; {_RETRAIN}")
+    if np.isnan(judgement).any():
+        raise ClassifierLoadError(f"{path}: the model gives figures that are none; {_RETRAIN}")
 
 
 class TextJudgement(msgspec.Struct, frozen=True, gc=False):

@@ -194,6 +194,13 @@ def test_a_vocabulary_longer_than_the_table_is_refused(folder):
         OnnxClassifier.load(folder)
 
 
+def test_a_model_that_gives_no_figures_is_refused(folder):
+    replace(folder, small_model([0.5, 0.5, math.nan, 0.5, 6.0]))
+    edit(folder, domains=[])
+    with pytest.raises(ClassifierLoadError, match="gives figures that are none; retrain"):
+        OnnxClassifier.load(folder)
+
+
 def test_a_model_with_other_domains_than_its_manifest_is_refused(folder):
     edit(folder, domains=["math"])
     with pytest.raises(ClassifierLoadError, match="expected 6 figures"):
