@@ -1,12 +1,13 @@
 """What the account of one request costs, part by part: finished requests of every kind, recorded by the real parts.
 
-No server, no upstream: CPU of this thread alone, the median of five rounds of 2,000 requests. Give two source trees to
-compare them in turns, each in processes of its own; rows of the log go to a file, as an operator's would.
+No server, no upstream: CPU of this thread alone in µs, the median of five rounds of 2,000 requests. Trees take turns, each
+in processes of its own; rows of the log go to a file, as an operator's would.
 
-    python -m loadtests.account                  this tree
-    python -m loadtests.account OTHER ROUNDS     this tree beside another, e.g. a worktree of the last release
+    python -m loadtests.account                           this tree
+    python -m loadtests.account ../postern-0.4 --rounds 5   beside another, e.g. a worktree of the last release
 """
 
+import argparse
 import asyncio
 import gc
 import os
@@ -168,9 +169,23 @@ def compare(trees: list[str], rounds: int) -> None:
         print(f"{part:20}", *(f"{median:8.2f}" for median in medians))
 
 
+def main() -> None:
+    """Read the command line, measure and print."""
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.account", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("other", nargs="?", help="a source tree to take turns with")
+    parser.add_argument("--rounds", type=int, default=1, help="turns of each tree (default 1)")
+    options = parser.parse_args()
+    trees = [str(Path(__file__).parent.parent), *([options.other] if options.other else [])]
+    for tree in trees:
+        if not (Path(tree) / "gateway" / "pipeline.py").is_file():
+            parser.error(f"{tree} is no source tree of Postern")
+    compare(trees, options.rounds)
+
+
 if __name__ == "__main__":
     if sys.argv[1:] == ["-"]:
         sys.stdout.write(msgspec.json.encode(asyncio.run(measure())).decode())
     else:
-        other = sys.argv[1:2]
-        compare([str(Path(__file__).parent.parent), *other], int(sys.argv[2]) if len(sys.argv) > 2 else 1)
+        main()

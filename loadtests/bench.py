@@ -96,8 +96,6 @@ def chosen(options: argparse.Namespace) -> list[Scenario]:
     names = tuple(options.only.split(",")) if options.only else names
     found = []
     for name in names:
-        if name not in SCENARIOS:
-            raise SystemExit(f"no scenario is called {name}; see --list")
         one = SCENARIOS[name]
         if options.quick or options.check or options.baseline:
             one = without_peers(one)
@@ -217,9 +215,7 @@ def launcher(name: str) -> Launch:
         return start_nginx
     if name in peers.PEERS:
         return peers.PEERS[name]
-    if name in FEATURES:
-        return lambda stage, upstreams: start_postern(name, stage, upstreams)
-    raise SystemExit(f"no subject is called {name}; see --list")
+    return lambda stage, upstreams: start_postern(name, stage, upstreams)
 
 
 def show_progress(text: str, *, is_last: bool = False) -> None:
@@ -256,7 +252,15 @@ def read_options() -> argparse.Namespace:
     mode.add_argument("--quick", action="store_true", help="the main scenarios, no peers, two rounds")
     mode.add_argument("--check", action="store_true", help="fail when a ratio has worsened by over 15 %%")
     mode.add_argument("--baseline", action="store_true", help="write the ratios that --check compares with")
-    return parser.parse_args()
+    options = parser.parse_args()
+    for kind, asked, known in (
+        ("scenario", options.only, SCENARIOS.keys()),
+        ("subject", options.subjects, {"nginx", *FEATURES, *peers.PEERS}),
+    ):
+        for name in asked.split(",") if asked else ():
+            if name not in known:
+                parser.error(f"no {kind} is called {name}; see --list")
+    return options
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler

@@ -60,10 +60,12 @@ def test_latency_is_paired_with_nginxs_and_memory_is_counted_by_the_stream(tmp_p
     assert 1 < memory["postern-walk"].values["stream_kb"] < 1000
 
 
-def test_an_unknown_scenario_is_told():
-    done = run_bench("--only", "nonsense")
-    assert done.returncode == 1
-    assert "no scenario is called nonsense" in done.stderr
+@pytest.mark.parametrize(("option", "kind"), [("--only", "scenario"), ("--subjects", "subject")])
+def test_an_unknown_name_is_told_before_anything_starts_and_is_not_taken_for_a_worse_ratio(option, kind):
+    done = run_bench(option, "nonsense")
+    assert done.returncode == 2
+    assert f"no {kind} is called nonsense" in done.stderr
+    assert "starting" not in done.stderr
 
 
 def test_an_interrupt_stops_all_that_was_started():
