@@ -1,7 +1,7 @@
 """What the account of one request costs, part by part: finished requests of every kind, recorded by the real parts.
 
-No server, no upstream: CPU of this thread alone in µs, the median of five rounds of 2,000 requests. Trees take turns, each
-in processes of its own; rows of the log go to a file, as an operator's would.
+No server, no upstream: CPU of this thread alone in µs, the median of five rounds of 2,000 requests. Trees take
+turns, each in processes of its own; rows of the log go to a file, as an operator's would.
 
     python -m loadtests.account                           this tree
     python -m loadtests.account ../postern-0.4 --rounds 5   beside another, e.g. a worktree of the last release
