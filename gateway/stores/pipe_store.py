@@ -10,7 +10,7 @@ from gateway.core.clock import monotonic_s
 from gateway.core.deadlines import Wheel
 from gateway.settings.service import RedisSettings
 from gateway.stores.address import Address, read_address
-from gateway.stores.breaker import Breaker
+from gateway.stores.breaker import Breaker, tell_in_log
 from gateway.stores.line import pack
 from gateway.stores.pipe import FindServer, Pipe, code_of
 from gateway.stores.scripts import CHANGE_TALLY, SWAP, Script, tally_arguments
@@ -32,7 +32,7 @@ class PipeStore:
         find_server: FindServer | None = None,
     ) -> None:
         self._observe = observe
-        self._breaker = breaker or Breaker(jitter=random.random)
+        self._breaker = breaker or Breaker(jitter=random.random, tell=tell_in_log)
         self._pipe = Pipe(find_server or _always(settings), settings.timeout_s, self._breaker, wheel)
 
     async def get(self, key: str) -> bytes | None:

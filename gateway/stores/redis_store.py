@@ -19,7 +19,7 @@ from redis.exceptions import RedisClusterException, RedisError
 from gateway.core.clock import monotonic_s
 from gateway.core.deadlines import Wheel
 from gateway.settings.service import RedisSettings
-from gateway.stores.breaker import Breaker
+from gateway.stores.breaker import Breaker, tell_in_log
 from gateway.stores.scripts import CHANGE_TALLY, SWAP, tally_arguments
 from gateway.stores.store import Observe, StoreUnavailableError, refuse_url
 from gateway.stores.tally import Change, Tally, pack_tally, unpack_tally
@@ -41,7 +41,7 @@ class RedisStore:
         self._observe = observe
         self._places = asyncio.Semaphore(MAX_AT_ONCE)
         self._wheel = wheel or Wheel()
-        self._breaker = Breaker(jitter=random.random)
+        self._breaker = Breaker(jitter=random.random, tell=tell_in_log)
 
     async def get(self, key: str) -> bytes | None:
         """Return the value, or None. Raises StoreUnavailableError."""

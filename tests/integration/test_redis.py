@@ -139,6 +139,8 @@ async def test_a_redis_that_dies_and_returns_is_used_again(upstream: Upstream, t
             assert all(answer.status == 200 and took_s < 0.5 for took_s, answer in took)
             redis.start()
             await caches(gateway, "again?")
+        events = [row["event"] for row in gateway.log if row["event"].startswith("store_")]
+        assert events == ["store_failing", "store_answers"]
 
 
 async def test_a_value_under_a_strangers_key_is_not_served(upstream: Upstream, tmp_path: Path) -> None:

@@ -48,3 +48,16 @@ def test_a_try_that_fails_opens_it_anew_and_one_that_succeeds_closes_it():
     assert breaker.allows()
     breaker.succeeded()
     assert [breaker.allows() for _ in range(3)] == [True, True, True]
+
+
+def test_each_change_is_told_once():
+    told = []
+    breaker = Breaker(threshold=3, clock=FakeClock(), tell=told.append)
+    breaker.succeeded()
+    for _ in range(5):
+        breaker.failed()
+    assert told == [True]
+    breaker.succeeded()
+    breaker.succeeded()
+    breaker.failed()
+    assert told == [True, False]
