@@ -184,6 +184,7 @@ class Dispatcher:
         self._replicas = replicas
         self._total_s = total_s
         self._count_attempt = count_attempt
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def open(self, plan: Sequence[str], max_attempts: int, call_of: CallOf) -> Reply:
         """Return the first reply that begins; the plan's first model is the chosen one, the others its fallback.
@@ -194,7 +195,9 @@ class Dispatcher:
         """
         chosen = plan[0]
         replicas = self._replicas[chosen].in_order()
-        call = call_of(asyncio.get_running_loop().time() + self._total_s[chosen])
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()  # a system call, until Python 3.12
+        call = call_of(self._loop.time() + self._total_s[chosen])
         try:
             return await self._attempt(chosen, replicas[0], call)
         except PosternError as exc:

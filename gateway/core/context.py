@@ -85,6 +85,9 @@ class Wishes(msgspec.Struct, frozen=True):
     cache_control: str = ""
 
 
+NO_WISHES: Final = Wishes()
+
+
 class Ladder(msgspec.Struct, frozen=True):
     """The models behind one name that a client can ask for, weakest first.
 
@@ -190,7 +193,7 @@ class RequestContext(msgspec.Struct, eq=False):
 
     operation: Operation
     request_id: str
-    wishes: Wishes = msgspec.field(default_factory=Wishes)
+    wishes: Wishes = NO_WISHES
     stopwatch: Stopwatch = msgspec.field(default_factory=Stopwatch)
     phase: Phase = Phase.RECEIVE
     request: Request | None = None

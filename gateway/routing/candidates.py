@@ -4,6 +4,7 @@ Capable is who lists every capability that the request asks for, and whose backe
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 from gateway.core.context import Candidate, Ladder, Reason
@@ -43,8 +44,13 @@ def find_candidates(
     prompt_tokens = _in_window(request, prompt_tokens)
     able = [name for name in ladder.models if _is_able(models[name], request, prompt_tokens, only_local=only_local)]
     if len(able) == len(ladder.models):
-        return tuple([Candidate(name) for name in able])
+        return _all_of(ladder.models)
     return _drop(ladder, models, request, prompt_tokens, only_local=only_local)
+
+
+@lru_cache(1024)  # as nearly always: the same few for every request
+def _all_of(models: tuple[str, ...]) -> tuple[Candidate, ...]:
+    return tuple(Candidate(name) for name in models)
 
 
 def _drop(
