@@ -27,7 +27,7 @@ from gateway.core.context import Bill, CacheOutcome, Charge, Decision, Phase, Re
 from gateway.core.deadlines import Wheel
 from gateway.core.errors import PosternError, UpstreamTimeoutError, internal_error
 from gateway.core.judges import Detector, Judge
-from gateway.core.reply import Reply, Spent, is_here, read_all
+from gateway.core.reply import Reply, Spent, is_here, pour_of, read_all
 from gateway.core.tokens import estimate_prompt_tokens
 from gateway.limits.in_flight import InFlight
 from gateway.routing.bars import Bars
@@ -357,11 +357,14 @@ class Pipeline:
             is_wanted=ctx.asked.wants_usage,
             cost_of=lambda usage: bill_of(ctx, usage, self.parts.models, pays=ctx.is_own_call).cost_usd,
         )
+        pour = pour_of(reply.blocks)
         await client.begin(ctx)
         ctx.first_token_s = ctx.stopwatch.elapsed_s()
         try:
             async for block in reply.blocks:
                 await client.send(tap.pass_on(block))
+                if pour is not None:
+                    await pour(lambda block: client.offer(tap.pass_on(block)))
         finally:
             ctx.last_token_s = ctx.stopwatch.elapsed_s()
             ctx.usage = tap.usage_or_estimate(ctx.prompt_tokens)

@@ -166,8 +166,14 @@ class DirectExchange:
         """Send a block; waits while the socket is full."""
         if self._connection.flow.write_paused:
             await self._connection.flow.drain()
-        if block:
-            self._write(b"%x\r\n%b\r\n" % (len(block), block) if self._connection.takes_chunks else block)
+        self.offer(block)
+
+    def offer(self, block: bytes) -> bool:
+        """Send a block; false while the socket is full."""
+        connection = self._connection
+        if block and not self.has_gone:
+            connection.transport.write(b"%x\r\n%b\r\n" % (len(block), block) if connection.takes_chunks else block)
+        return not connection.flow.write_paused
 
     async def end(self) -> None:
         """Close the stream."""

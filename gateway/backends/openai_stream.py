@@ -6,6 +6,7 @@ from gateway.backends.events import MAX_EVENT_BYTES, EventReader, has_data
 from gateway.backends.http import HttpError, HttpResponse
 from gateway.backends.silence import Silence
 from gateway.core.errors import UpstreamFailureError, UpstreamInterruptedError, UpstreamTimeoutError
+from gateway.core.reply import Take, pour_of
 
 
 class OpenAIStream:
@@ -59,11 +60,28 @@ class OpenAIStream:
             except HttpError as exc:
                 raise self._interrupted() from exc
             except TimeoutError as exc:
-                self._is_over = True
-                raise UpstreamTimeoutError(f"{self._model} fell silent in the middle of its answer.") from exc
+                raise self._fell_silent() from exc
             if block := self._take(chunk):
                 return block
         raise StopAsyncIteration
+
+    async def pour(self, take: Take) -> None:
+        """Give to `take` the blocks of what comes, as long as nothing else does; all else is told by the next read."""
+        pour = pour_of(self._chunks)
+        if pour is None or self._first or self._is_over or self._reader.failure is not None:
+            return
+
+        def take_chunk(chunk: bytes) -> bool:
+            self._silence.renew()
+            block = self._take(chunk)
+            wants_more = take(block) if block else True
+            return wants_more and not self._is_over and self._reader.failure is None
+
+        try:
+            with self._silence:
+                await pour(take_chunk)
+        except TimeoutError as exc:
+            raise self._fell_silent() from exc
 
     async def _read(self) -> bytes | None:
         try:
@@ -74,6 +92,10 @@ class OpenAIStream:
     def _interrupted(self) -> UpstreamInterruptedError:
         self._is_over = True
         return UpstreamInterruptedError(f"{self._model} broke off in the middle of its answer.")
+
+    def _fell_silent(self) -> UpstreamTimeoutError:
+        self._is_over = True
+        return UpstreamTimeoutError(f"{self._model} fell silent in the middle of its answer.")
 
     def _take(self, chunk: bytes | None) -> bytes:
         """Return the whole events of a chunk; None is the end of all."""

@@ -47,6 +47,10 @@ class Silence:
             self._set_timer()
         return self
 
+    def renew(self) -> None:
+        """Begin another wait, without leaving the context."""
+        self._since_s = self._loop.time()
+
     def _set_timer(self) -> None:
         left_s = min(self._since_s + self._most_s, self._deadline_s) - self._loop.time()
         self._timer = self._wheel.after(max(left_s, 0.0), self._look)

@@ -3,14 +3,14 @@
 A flight belongs to nobody who rides on it. A task of its own makes the call. Once a stream has begun, whoever is the
 first to need its next block pulls it from the upstream for all, and the others wait for that pull: with one rider, as
 nearly always, a block takes no task, no queue and no event. One who leaves disturbs no other, and when the last one has
-left the call is cancelled.
+left the call is cancelled. The one who pulls may have the blocks poured: the others get them all the same.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, Self
 
-from gateway.core.reply import Reply, once, pullable, read_all, stop_pulling
+from gateway.core.reply import Reply, Take, once, pour_of, pullable, read_all, stop_pulling
 
 MAX_KEPT_BYTES: Final = 1_048_576
 """How long an answer may grow before what every rider has read is forgotten, and nobody can come aboard any more."""
@@ -142,6 +142,28 @@ class _Flight:
         rider.place += 1
         return self._blocks[place]
 
+    async def pour(self, rider: "_Rider", take: Take) -> None:
+        """Pull for all, as the one who is the first to need the next block, and give each to `take` as it comes."""
+        pour = None if self._source is None else pour_of(self._source)
+        if pour is None or self._is_pulled or self.is_over or rider.place - self._forgotten < len(self._blocks):
+            return
+
+        def take_next(block: bytes) -> bool:
+            self._keep(block)
+            rider.place += 1
+            if self._waiting:
+                self._wake()
+            return take(block)
+
+        self._is_pulled = True
+        try:
+            await pour(take_next)
+        except Exception as exc:  # noqa: BLE001 - a supervisor, as above: the next read raises it
+            self._end_stream(exc)
+        finally:
+            self._is_pulled = False
+            self._wake()
+
     def _keep(self, block: bytes) -> None:
         self._blocks.append(block)
         self._kept_bytes += len(block)
@@ -261,6 +283,10 @@ class _Rider:
 
     def __anext__(self) -> Awaitable[bytes]:
         return self._flight.next_block(self)
+
+    def pour(self, take: Take) -> Awaitable[None]:
+        """Give to `take` what comes."""
+        return self._flight.pour(self, take)
 
     async def leave(self) -> None:
         """Read no more."""

@@ -35,6 +35,10 @@ class Client(Asker, Protocol):
         """Send a block of a stream; waits while the client reads slowly."""
         ...
 
+    def offer(self, block: bytes) -> bool:
+        """Send a block of a stream without waiting; false where whoever sends should wait before the next."""
+        ...
+
     async def end(self) -> None:
         """End a stream."""
         ...

@@ -34,6 +34,23 @@ class Reply(msgspec.Struct, eq=False):
     """What a whole body tells of its tokens, where somebody has read that already."""
 
 
+Take = Callable[[bytes], bool]
+"""Takes a block at once. False: whoever gives it should wait before the next."""
+
+Pour = Callable[[Take], Awaitable[None]]
+"""Gives the blocks that are still to come to `take` in the very turn in which they come, and wakes no task for them.
+
+It returns, at any time and without a reason, as soon as a read (`anext`) has something to tell: an end, a failure, a
+block that came otherwise. Whoever pours goes on reading, and may pour again. Nothing else may read meanwhile.
+"""
+
+
+def pour_of(blocks: AsyncIterator[bytes]) -> Pour | None:
+    """Return how blocks are poured, where they can be: to wake a task costs a chunk as much as all else in Python."""
+    pour: Pour | None = getattr(blocks, "pour", None)
+    return pour
+
+
 class Spent(msgspec.Struct, frozen=True):
     """What came of an answer that was given up. `token_count` is 0 where its tokens could not be counted."""
 

@@ -294,3 +294,86 @@ async def test_a_block_that_is_there_is_given_once():
 @pytest.mark.parametrize("blocks", [once(b"block"), blocks_of(b"bl", b"ock")], ids=["once", "generator"])
 async def test_all_of_an_answer_is_read_as_one(blocks):
     assert await read_all(blocks) == b"block"
+
+
+class Spring(Slow):
+    """Blocks that can be poured too."""
+
+    def __init__(self):
+        super().__init__()
+        self.takers = []
+
+    async def pour(self, take):
+        self.takers.append(take)
+        try:
+            while take(await anext(self)):
+                pass
+        finally:
+            self.takers.remove(take)
+
+
+def sprung():
+    house = House()
+    house.source = Spring()
+    return house
+
+
+async def poured_into(reply, taken):
+    await reply.blocks.pour(lambda block: taken.append(block) or True)
+
+
+async def turns():
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_blocks_poured_for_one_rider_come_to_all_and_one_pours_at_a_time():
+    house = sprung()
+    first, _ = await house.flights.ride("key", house.start, house.finish)
+    second, _ = await house.flights.ride("key", house.start, house.finish)
+    taken = []
+    pouring = asyncio.create_task(poured_into(first, taken))
+    await turns()
+    await poured_into(second, [])  # another pours: nothing to wait for here
+    assert len(house.source.takers) == 1
+    house.source.give(b"a", b"b")
+    assert await take(second, 2) == [b"a", b"b"]
+    assert taken == [b"a", b"b"]
+    pouring.cancel()
+    await asyncio.gather(pouring, return_exceptions=True)
+    house.source.give(b"c", None)
+    assert [block async for block in second.blocks] == [b"c"]
+    assert [block async for block in first.blocks] == [b"c"]
+    for reply in (first, second):
+        await reply.close()
+    await turns()
+    assert house.finished == [b"abc"]
+
+
+async def test_a_rider_who_came_late_reads_what_is_there_before_it_pours():
+    house = sprung()
+    first, _ = await house.flights.ride("key", house.start, house.finish)
+    house.source.give(b"a")
+    assert await take(first, 1) == [b"a"]
+    second, _ = await house.flights.ride("key", house.start, house.finish)
+    await poured_into(second, [])
+    assert await take(second, 1) == [b"a"]
+    for reply in (first, second):
+        await reply.close()
+
+
+async def test_a_failure_while_blocks_are_poured_is_every_riders():
+    house = sprung()
+    first, _ = await house.flights.ride("key", house.start, house.finish)
+    second, _ = await house.flights.ride("key", house.start, house.finish)
+    taken = []
+    house.source.give(b"a", ZeroDivisionError())
+    await poured_into(first, taken)
+    assert taken == [b"a"]
+    with pytest.raises(ZeroDivisionError):
+        await take(first, 1)
+    assert await take(second, 1) == [b"a"]
+    with pytest.raises(ZeroDivisionError):
+        await take(second, 1)
+    for reply in (first, second):
+        await reply.close()
