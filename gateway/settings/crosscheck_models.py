@@ -127,6 +127,7 @@ def _check_proxy(model: ModelSettings, path: str) -> Iterator[Fault]:
     try:
         parts = urlsplit(model.proxy.reveal())
         is_url = parts.scheme in WEB_SCHEMES and bool(parts.hostname) and (parts.port or 1) > 0
+        is_url = is_url and parts.path in ("", "/") and not parts.query and not parts.fragment
     except ValueError:
         is_url = False
     if not is_url or not model.proxy.reveal().isascii() or not model.proxy.reveal().isprintable():

@@ -50,7 +50,10 @@ def test_a_proxys_url_is_no_fault(proxy):
     assert faults_of(proxy) == []
 
 
-@pytest.mark.parametrize("proxy", ["hush:3128", "socks5://hush:1", "http://", "http://hush:port", "http://hüsh:1", ""])
+NO_PROXIES = ["hush:3128", "socks5://hush:1", "http://", "http://hush:port", "http://hüsh:1", "", "http://p:1/hush"]
+
+
+@pytest.mark.parametrize("proxy", [*NO_PROXIES, "http://p:1?hush", "http://p:1#hush"])
 def test_what_is_no_proxys_url_is_a_fault_that_does_not_show_it(proxy):
     (fault,) = faults_of(proxy)
     assert fault.path == "models.m.proxy"
