@@ -24,7 +24,7 @@ def describe() -> dict[str, str]:
         "system": f"Linux {'.'.join(platform.release().split('.')[:2])}",
         "programs": f"Python {platform.python_version()}, {programs}",
         "code": _commit(),
-        "command": shlex.join(["python", "-m", "loadtests.bench", *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", f"loadtests.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
         "load before": f"{os.getloadavg()[0]:.1f} processes wanted a core in the minute before the start",
     }
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from loadtests import growth
+from loadtests import growth, machine
 from loadtests.growth import AXES, Turn
 
 
@@ -33,3 +33,8 @@ def test_every_axis_begins_with_its_smallest_size_and_has_sizes_of_their_own():
     for axis in AXES:
         numbers = [int(size.title.replace(",", "")) for size in axis.sizes]
         assert numbers == sorted(set(numbers))
+
+
+def test_the_command_that_is_told_is_the_one_that_ran(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/anywhere/loadtests/growth.py", "--only", "keys"])
+    assert machine.describe()["command"] == "python -m loadtests.growth --only keys"
