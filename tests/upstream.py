@@ -345,6 +345,8 @@ class ErrorInStream:
             await Error(200, {"error": dict(self.error)})(request, writer)
             return
         await send_beginning(request, writer, self.after_chunks)
+        # Read by itself, the beginning has been sent on; together with it the error would still cost only a fallback.
+        await asyncio.sleep(0.05 if self.after_chunks else 0)
         await send(writer, chunk(event({"error": dict(self.error)})) + LAST_CHUNK)
 
 

@@ -36,6 +36,7 @@ RENEWAL_S: Final = 1.0
 OF_NO_USE: Final = ("LOADING", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "NOAUTH")
 """A server that says so serves nobody. Other refusals (OOM, NOPERM, WRONGTYPE) are of one command, or of writing."""
 A_REPLICA: Final = "READONLY"
+UNKNOWN_SCRIPT: Final = "NOSCRIPT"
 
 
 class Pipe:
@@ -135,11 +136,11 @@ class Pipe:
         """Judge the server by a reply; by its greeting nobody can tell yet whether it serves."""
         if self._connecting is not None:
             return
-        if type(reply) is not ReplyError:
+        code = code_of(reply) if type(reply) is ReplyError else ""
+        # A server that was restarted has forgotten its scripts. Who asks again by the text must not be turned away.
+        if not code or code == UNKNOWN_SCRIPT:
             self._breaker.succeeded()
-            return
-        code = code_of(reply)
-        if code in OF_NO_USE:
+        elif code in OF_NO_USE:
             self._breaker.failed()
         elif code == A_REPLICA and self._line and monotonic_s() - self._renewed_s >= RENEWAL_S:
             # The name may lead to the new master by now, or the sentinels know it.

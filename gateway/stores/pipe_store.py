@@ -12,7 +12,7 @@ from gateway.settings.service import RedisSettings
 from gateway.stores.address import Address, read_address
 from gateway.stores.breaker import Breaker, tell_in_log
 from gateway.stores.line import pack
-from gateway.stores.pipe import FindServer, Pipe, code_of
+from gateway.stores.pipe import UNKNOWN_SCRIPT, FindServer, Pipe, code_of
 from gateway.stores.scripts import CHANGE_TALLY, SWAP, Script, tally_arguments
 from gateway.stores.store import Observe, StoreUnavailableError, refuse_url
 from gateway.stores.tally import Change, Tally, pack_tally, unpack_tally
@@ -87,7 +87,7 @@ class PipeStore:
                 reply = await answer
                 if type(reply) is ReplyError:
                     code = code_of(reply)
-                    kind = _UnknownScriptError if code == "NOSCRIPT" else StoreUnavailableError
+                    kind = _UnknownScriptError if code == UNKNOWN_SCRIPT else StoreUnavailableError
                     raise kind(f"Redis: {operation} failed: {code}")
         finally:
             self._observe(operation, monotonic_s() - started_s)
