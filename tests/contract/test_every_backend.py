@@ -279,7 +279,7 @@ async def test_a_deadline_ends_the_wait_for_an_answer(kind, is_streaming):
 
 
 async def test_a_deadline_ends_an_answer_under_way(kind):
-    answer = await kind.make("dripping").open(call(request(stream=True), seconds=1.0))
+    answer = await kind.make("dripping").open(call(request(stream=True), seconds=0.8))  # a block comes each half second
     with pytest.raises(UpstreamTimeoutError):
         await collect(answer)
     await kind.wait_idle()
