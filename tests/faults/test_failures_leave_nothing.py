@@ -39,12 +39,19 @@ class Bench:
     url: str
     live: Live
     upstream: Upstream
+    older: list[object]
+    """What other tests have left, or keep: a failed one's traceback holds all that it saw."""
 
     async def left_over(self) -> list[object]:
         """Return what is left of the requests so far once none is under way."""
         await eventually(lambda: self.live.pipeline.parts.in_flight.count == 0 and not self.upstream.open_now)
         await asyncio.sleep(0.05)
-        return [one for one in gc.get_objects() if type(one) in {RequestContext, Call, Exchange}]
+        older = set(map(id, self.older))
+        return [one for one in parts_of_requests() if id(one) not in older]
+
+
+def parts_of_requests() -> list[object]:
+    return [one for one in gc.get_objects() if type(one) in {RequestContext, Call, Exchange}]
 
 
 @pytest.fixture
@@ -63,7 +70,7 @@ async def bench() -> AsyncIterator[Bench]:
             gc.collect()
             gc.disable()
             try:
-                yield Bench(url, live, upstream)
+                yield Bench(url, live, upstream, parts_of_requests())
             finally:
                 gc.enable()
         await live.pipeline.close()
