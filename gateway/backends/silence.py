@@ -8,7 +8,7 @@ import asyncio
 from types import TracebackType
 from typing import Self
 
-from gateway.core.deadlines import Timer, Wheel
+from gateway.core.deadlines import Timer, Wheel, is_timeout
 
 
 class Silence:
@@ -72,8 +72,7 @@ class Silence:
         task, self._task = self._task, None
         if self._has_passed and task is not None:
             self._has_passed = False
-            # As asyncio.timeout: who was cancelled from elsewhere too stays cancelled.
-            if task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            if is_timeout(task, self._cancelling, kind):
                 raise TimeoutError from exc
 
     def end(self) -> None:

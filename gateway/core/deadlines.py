@@ -112,6 +112,13 @@ class Deadline:
     ) -> None:
         if not self._has_passed:
             self._timer.cancel()
-        elif self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
-            # As asyncio.timeout: who was cancelled from elsewhere too stays cancelled.
+        elif is_timeout(self._task, self._cancelling, kind):
             raise TimeoutError from exc
+
+
+def is_timeout(task: "asyncio.Task[object]", cancelling: int, kind: type[BaseException] | None) -> bool:
+    """Take back a cancellation of ours; tell whether it ended the context, and nobody else wants the task to end.
+
+    As `asyncio.timeout`: who was cancelled from elsewhere too stays cancelled. `cancelling`: its count before.
+    """
+    return task.uncancel() <= cancelling and kind is asyncio.CancelledError

@@ -3,7 +3,6 @@
 import asyncio
 import socket
 import ssl
-import subprocess
 
 import pytest
 
@@ -12,17 +11,14 @@ from gateway.backends.dial import Goal, dial, in_turns
 from gateway.backends.http import HttpError, HttpHead, HttpRequest
 from gateway.backends.http1_pool import Commons, Http1Client
 from tests.byte_server import ANSWER_AND_CLOSE, OK, ByteServer, ThreadServer, answering, hold_up, on_both_loops
+from tests.certificates import make_certificate
 from tests.faults.wire import Blackhole, is_connecting_to
 
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
     """A certificate for localhost that is its own authority, and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", "key.pem", "-out", "cert.pem"]
-    subprocess.run(command + names, cwd=folder, check=True, capture_output=True)
-    return folder / "cert.pem", folder / "key.pem"
+    return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import asyncio
 import ssl
-import subprocess
 
 import grpc
 import pytest
@@ -12,6 +11,7 @@ from gateway.backends.triton.backend import triton_engines
 from gateway.settings.engines import Dialect, TritonSettings, WatchSettings
 from gateway.settings.models import BackendKind
 from tests.builders import model
+from tests.certificates import make_certificate
 
 READY = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}"
 
@@ -19,11 +19,7 @@ READY = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}"
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
     """A certificate for localhost that is its own authority, and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", "key.pem", "-out", "cert.pem"]
-    subprocess.run(command + names, cwd=folder, check=True, capture_output=True)
-    return folder / "cert.pem", folder / "key.pem"
+    return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
 class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
