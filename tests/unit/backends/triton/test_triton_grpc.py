@@ -1,7 +1,7 @@
 """Triton over gRPC, against a server of gRPC's own that plays Triton: tensors, codes, ends, cancelling, coming back."""
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import grpc
 import msgspec
@@ -16,6 +16,7 @@ from tests.builders import raised_by
 
 KINDS = {"text_input": ("BYTES", 2), "words": ("BYTES", 2), "limit": ("INT32", 2), "on": ("BOOL", 1), "p": ("FP32", 1)}
 FACTS = ModelFacts({name: TensorShape(*kind) for name, kind in KINDS.items()}, {})
+DESCRIBED = ModelFacts({"text_input": TensorShape("BYTES", 2)}, {}, True, {"accumulate_tokens": "true"})
 INPUTS = (
     Input("text_input", Datatype.BYTES, ("Hé",)),
     Input("words", Datatype.BYTES, ("a", "bc")),
@@ -39,6 +40,7 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     def __init__(self, script):
         self.script, self.requests, self.metadata, self.cancelled = script, [], {}, asyncio.Event()
+        self.looks = 0
 
     async def ModelStreamInfer(self, requests, context):  # noqa: N802 - gRPC's name
         self.metadata = dict(context.invocation_metadata())
@@ -52,8 +54,11 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
                 raise
 
     async def ModelReady(self, request, context):  # noqa: N802
+        self.looks += 1
         if request.name == "broken":
             await context.abort(grpc.StatusCode.INTERNAL, "no such thing")
+        if request.name == "breaking":
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
         return service_pb2.ModelReadyResponse(ready=request.name == "m")
 
     async def ModelMetadata(self, request, context):  # noqa: N802
@@ -187,6 +192,7 @@ async def test_an_error_in_band_has_a_text_and_no_code():
         ("UNAVAILABLE", "Socket closed", Fault.BROKEN),
         ("UNKNOWN", "Stream removed", Fault.BROKEN),
         ("CANCELLED", "", Fault.BROKEN),
+        ("INTERNAL", "Internal error from Core", Fault.BROKEN),  # grpc.aio's, where it could not send
         ("DEADLINE_EXCEEDED", "Deadline Exceeded", Fault.DEADLINE),
     ],
 )
@@ -300,8 +306,79 @@ async def test_a_model_describes_itself():
             told = await transport.describe()
         async with speaking(triton.port, model="other") as transport:
             error = await raised_by(transport.describe())
-    assert told == ModelFacts({"text_input": TensorShape("BYTES", 2)}, {}, True, {"accumulate_tokens": "true"})
+    assert told == DESCRIBED
     assert (error.fault, error.code) == (Fault.TOLD, "NOT_FOUND")
+
+
+class Way:
+    """The way to a server. Told to break, it does where the next bytes come, too late for gRPC to have seen it."""
+
+    def __init__(self, port):
+        self.port, self.breaks, self.is_open, self._connections = port, 0, True, []
+
+    @asynccontextmanager
+    async def laid(self):
+        self._listener = await asyncio.start_server(self._carry, "127.0.0.1", 0)
+        try:
+            yield self._listener.sockets[0].getsockname()[1]
+        finally:
+            self._listener.close()
+            await asyncio.gather(*self._connections)
+
+    async def _carry(self, reader, writer):
+        self._connections.append(asyncio.current_task())
+        from_server, to_server = await asyncio.open_connection("127.0.0.1", self.port)
+        back = asyncio.create_task(self._pour(from_server, writer))
+        await self._pour(reader, to_server, is_asking=True)
+        writer.transport.abort()
+        await back
+
+    async def _pour(self, source, sink, *, is_asking=False):
+        with suppress(OSError):
+            while data := await source.read(65536):
+                if is_asking and self.breaks:
+                    self.breaks -= 1
+                    if not self.is_open:
+                        self._listener.close()
+                    break
+                sink.write(data)
+        sink.close()
+
+
+@pytest.mark.parametrize(("read", "told"), [("is_ready", True), ("describe", DESCRIBED)])
+async def test_what_is_only_read_is_read_anew_where_the_connection_breaks(read, told):
+    async with serving(twice) as triton:
+        way = Way(triton.port)
+        async with way.laid() as port, speaking(port) as transport:
+            assert await getattr(transport, read)() == told
+            way.breaks = 1
+            assert await getattr(transport, read)() == told
+
+
+async def test_what_breaks_again_over_a_fresh_connection_is_a_fault():
+    async with serving(twice) as triton, speaking(triton.port, model="breaking") as transport:
+        assert (await raised_by(transport.is_ready())).fault is Fault.BROKEN
+    assert triton.looks == 2
+
+
+async def test_a_server_that_went_away_unseen_can_not_be_reached():
+    async with serving(twice) as triton:
+        way = Way(triton.port)
+        async with way.laid() as port, speaking(port) as transport:
+            await transport.describe()
+            way.breaks, way.is_open = 1, False
+            assert (await raised_by(transport.describe())).fault is Fault.CONNECTING
+
+
+async def test_a_request_that_a_server_may_have_begun_on_is_not_sent_anew():
+    async with serving(twice) as triton:
+        way = Way(triton.port)
+        async with way.laid() as port, speaking(port) as transport:
+            await transport.describe()
+            way.breaks = 1
+            assert (await raised_by(responses(transport))).fault is Fault.BROKEN
+            assert len(await responses(transport)) == 2
+    assert len(triton.requests) == 1
 
 
 async def test_closing_twice_harms_nobody():
