@@ -60,23 +60,26 @@ format: $(VENV)/.dev  ## format, and mend what the linter can
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.dev  ## load tests against a bare nginx and other gateways, as ratios (QUICK=1: no peers, two minutes)
-	@$(if $(QUICK),,$(BIN)/python -m loadtests.peers)
+	@$(BIN)/python -m loadtests.peers $(if $(QUICK),postern)
 	@$(BIN)/python -m loadtests.bench $(if $(QUICK),--quick,--save docs/performance)
 
 bench-check: $(VENV)/.dev  ## fail when a ratio is over 15 % worse than loadtests/baseline.json
+	@$(BIN)/python -m loadtests.peers postern
 	@$(BIN)/python -m loadtests.bench --check
 
 bench-baseline: $(VENV)/.dev  ## write loadtests/baseline.json anew
+	@$(BIN)/python -m loadtests.peers postern
 	@$(BIN)/python -m loadtests.bench --baseline
 
 bench-growth: $(VENV)/.dev  ## does a request's CPU stay the same while models, keys, entries and connections grow?
+	@$(BIN)/python -m loadtests.peers postern
 	@$(BIN)/python -m loadtests.growth --save docs/performance
 
-bench-peers: $(VENV)/.dev  ## install the gateways that `make bench` compares with, into .bench/
+bench-peers: $(VENV)/.dev  ## install what `make bench` compares, each by itself, into .bench/
 	@$(BIN)/python -m loadtests.peers
 
 stages: $(VENV)/.dev  ## where each microsecond goes: a table by stage and a flame graph, into docs/performance
-	@$(BIN)/python -m loadtests.peers py-spy
+	@$(BIN)/python -m loadtests.peers postern py-spy
 	@$(BIN)/python -m loadtests.stages --save docs/performance
 
 bench-triton: $(VENV)/.dev triton  ## what Postern adds to bare Triton, gRPC and HTTP, paired

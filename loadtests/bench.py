@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from loadtests import baseline, machine, peers, processes, report
+from loadtests import baseline, machine, peers, processes, pythons, report
 from loadtests.counting import cpu_s, tree
 from loadtests.results import Result, Results, save
 from loadtests.scenarios import CHECK, QUICK, SCENARIOS, SLOW, Kind, Scenario, without_peers
@@ -117,6 +117,7 @@ class Bench:
         self._subjects: dict[str, Subject] = {}
         self._chance = random.Random(options.seed)
         self.results = Results(machine.describe(), {})
+        print(self.results.machine["pythons"], file=sys.stderr, flush=True)
 
     def measure(self, scenario: Scenario) -> None:
         """Run a scenario's rounds and keep what they measured."""
@@ -165,7 +166,7 @@ class Bench:
         try:
             self._subjects[name] = launcher(name)(self._stage, self._upstreams)
             settle(self._subjects[name])
-        except (peers.MissingError, processes.StartError, FileNotFoundError) as exc:
+        except (pythons.MissingError, processes.StartError, FileNotFoundError) as exc:
             self._miss(name, result, str(exc))
             return None
         return self._subjects[name]

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from loadtests import counting, machine, wrk
+from loadtests import counting, machine, pythons, wrk
 from loadtests.bodies import Door, Plan, compose
 from loadtests.figures import Estimate, estimate, ratios
 from loadtests.processes import Stage, cores, free_port, missing, pinned
@@ -134,9 +134,9 @@ def start(size: Size, stage: Stage, upstreams: Upstreams) -> Gateway:
     port = free_port()
     config = stage.folder / f"growth-{port}.yaml"
     config.write_text(json.dumps(settings))
-    command = [sys.executable, "-m", "loadtests.filled" if size.entries else "gateway", "serve"]
+    command = [pythons.postern(), "-m", "loadtests.filled" if size.entries else "gateway", "serve"]
     command += ["--config", str(config), "--port", str(port), "--admin-port", "0", "--workers", str(features.workers)]
-    process = stage.start(command, port, stage.subject_core)
+    process = stage.start(command, port, stage.subject_core, pythons.CHECKOUT)
     models = tuple(f"small-{n}" for n in range(features.models)) if features.route == "small" else (features.route,)
     return Gateway(size, process, Door(port, models, keys=tuple(keys)))
 

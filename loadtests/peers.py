@@ -1,6 +1,8 @@
 """The field: LiteLLM proxy, Portkey gateway and vllm-router, each in an environment of its own, pinned by a lock.
 
-    python -m loadtests.peers            install all three into .bench/
+Postern gets one by the same rule as LiteLLM: on a Python built with profile-guided optimisation where one is found.
+
+    python -m loadtests.peers            install Postern's and all three into .bench/
     python -m loadtests.peers portkey    install one
     python -m loadtests.peers py-spy     the profiler of loadtests/stages.py; locust: what runs loadtests/locustfile.py
 
@@ -8,33 +10,20 @@ A peer that can't be installed is missing from the report, which says why.
 """
 
 import json
-import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from loadtests import pythons
 from loadtests.bodies import Door
 from loadtests.processes import Stage, free_port
+from loadtests.pythons import PLACE, MissingError, python_from
 from loadtests.subjects import Launch, Subject, Upstreams
 
 LOCKS = Path(__file__).parent / "locks"
-PLACE = Path(__file__).parents[1] / ".bench"
-
-
-class MissingError(Exception):
-    """A peer isn't installed; the text says what to do."""
-
-
-def install_litellm() -> None:
-    """Make LiteLLM's environment. Its lock has httptools and OpenTelemetry: without them it is far slower."""
-    _install_python("litellm", python_from((3, 11), (3, 12), (3, 13)))
-
-
-def install_vllm_router() -> None:
-    """Make vllm-router's environment; its wheel is built for Python 3.12 alone."""
-    _install_python("vllm-router", python_from((3, 12)))
 
 
 def install_portkey() -> None:
@@ -49,27 +38,11 @@ def install_portkey() -> None:
     subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--silent"], cwd=place, check=True)
 
 
-def _install_python(name: str, python: str) -> None:
-    place, lock = PLACE / name, LOCKS / f"{name}.txt"
-    subprocess.run([python, "-m", "venv", "--clear", place], check=True)
-    pip = [str(place / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "--require-hashes", "-r", str(lock)], check=True)
-
-
-def python_from(*wanted: tuple[int, int]) -> str:
-    """Return a Python of one of these versions: the one that runs, or one that is on PATH and starts."""
-    if sys.version_info[:2] in wanted:
-        return sys.executable
-    places = os.environ.get("PATH", "").split(os.pathsep)
-    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    places += [str(place / "bin") for place in sorted(pyenv.glob("*"))]
-    for major, minor in wanted:
-        for place in places:
-            found = shutil.which(f"python{major}.{minor}", path=place)
-            if found and subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode == 0:
-                return found
-    names = " or ".join(f"{major}.{minor}" for major, minor in wanted)
-    raise MissingError(f"no Python {names} was found")
+def _install_python(name: str) -> None:
+    python = python_from(*PYTHONS[name])
+    if build := pythons.build_of(python):
+        print(f"  on Python {build.version}, built {'with' if build.is_optimised else 'without'} PGO", flush=True)
+    pythons.make(name, python, lock_of(name))
 
 
 def start_litellm(stage: Stage, upstreams: Upstreams) -> Subject:
@@ -152,32 +125,59 @@ PEERS: dict[str, Launch] = {
     "portkey": start_portkey,
     "litellm": start_litellm,
 }
+# LiteLLM's lock has httptools and OpenTelemetry: without them it is far slower. vllm-router's wheel is built for Python
+# 3.12 alone. py-spy and Locust run on the Python that runs this.
+PYTHONS: dict[str, tuple[pythons.Version, ...]] = {
+    "postern": pythons.VERSIONS,
+    "vllm-router": ((3, 12),),
+    "litellm": pythons.VERSIONS,
+    "py-spy": (sys.version_info[:2],),
+    "locust": (sys.version_info[:2],),
+}
 INSTALLERS: dict[str, Callable[[], None]] = {
-    "vllm-router": install_vllm_router,
+    "postern": partial(_install_python, "postern"),
+    "vllm-router": partial(_install_python, "vllm-router"),
     "portkey": install_portkey,
-    "litellm": install_litellm,
-    "py-spy": lambda: _install_python("py-spy", sys.executable),
-    "locust": lambda: _install_python("locust", sys.executable),
+    "litellm": partial(_install_python, "litellm"),
+    "py-spy": partial(_install_python, "py-spy"),
+    "locust": partial(_install_python, "locust"),
 }
 
 
 def main(names: list[str]) -> int:
     """Install peers; say of each how it went. Never fails for one that can't be had."""
-    for name in names or list(PEERS):
+    for name in names or ["postern", *PEERS]:
         if name not in INSTALLERS:
             print(f"no peer is called {name}; there are {', '.join(INSTALLERS)}")
             return 2
-        stamp = PLACE / f"{name}.installed"
-        lock = LOCKS / ("portkey/package-lock.json" if name == "portkey" else f"{name}.txt")
-        if stamp.exists() and stamp.read_text() == lock.read_text():
+        if _is_done(name):
             continue
-        print(f"installing {name} {version(name)} into {PLACE.name}/{name}", flush=True)
+        what = "what the gateway runs on when it is measured" if name == "postern" else f"{name} {version(name)}"
+        print(f"installing {what} into {PLACE.name}/{name}", flush=True)
+        stamp = pythons.stamp(name)
+        stamp.unlink(missing_ok=True)
         try:
             INSTALLERS[name]()
-            stamp.write_text(lock.read_text())
+            stamp.write_text(lock_of(name).read_text())
         except (MissingError, OSError, subprocess.CalledProcessError) as exc:
-            print(f"{name} will be missing: {exc}")
+            print(f"{name} is not installed: {exc}")
     return 0
+
+
+def lock_of(name: str) -> Path:
+    """Return the file that says what is installed for a name."""
+    if name == "postern":
+        return pythons.POSTERN_LOCK
+    return LOCKS / ("portkey/package-lock.json" if name == "portkey" else f"{name}.txt")
+
+
+def _is_done(name: str) -> bool:
+    if not pythons.is_fresh(name, lock_of(name)):
+        return False
+    if name not in PYTHONS:
+        return True
+    mine, found = pythons.build_of(str(PLACE / name / "bin" / "python")), pythons.find(*PYTHONS[name])
+    return not pythons.is_outdone(mine, pythons.build_of(found) if found else None)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ def markdown(results: Results) -> str:
         "# Load tests",
         f"Measured on {machine['date']}, code {machine['code']}, by `{machine['command']}`.",
         f"{machine['processor']}, {machine['memory']}, {machine['system']}; {machine['programs']}. {busy(results)}",
+        machine.get("pythons", ""),
         "![CPU a request, as multiples of nginx's](report.png)" if "saturation" in results.scenarios else "",
         figures(results),
         METHOD,

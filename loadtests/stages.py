@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from loadtests import machine, peers, processes, report, wrk
+from loadtests import machine, peers, processes, pythons, report, wrk
 from loadtests.bodies import compose
 from loadtests.counting import cpu_s, tree
 from loadtests.flame import grow, svg
@@ -133,7 +133,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         stacks, cpu_us = measure(options.subject, options.seconds)
-    except peers.MissingError as exc:
+    except pythons.MissingError as exc:
         print(exc)
         return 2
     told = table(stacks, cpu_us)
@@ -141,7 +141,8 @@ def main() -> int:
     if options.save:
         place = Path(options.save)
         place.mkdir(parents=True, exist_ok=True)
-        described = f"{FEATURES[options.subject].title}, code {machine.describe()['code']}:"
+        found = machine.describe()
+        described = f"{FEATURES[options.subject].title}, code {found['code']}. {found['pythons']}"
         (place / "stages.md").write_text(f"{described}\n\n{told}\n", encoding="utf-8")
         title = f"{FEATURES[options.subject].title}: {cpu_us:.0f} µs of CPU a request"
         (place / "flame.svg").write_text(svg(grow(stacks), title), encoding="utf-8")

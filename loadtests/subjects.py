@@ -12,6 +12,7 @@ from pathlib import Path
 from string import Template
 from typing import NamedTuple
 
+from loadtests import pythons
 from loadtests.bodies import Door, answer_body
 from loadtests.processes import Stage, free_port
 
@@ -120,9 +121,9 @@ def start_postern(name: str, stage: Stage, upstreams: Upstreams) -> Subject:
     port = free_port()
     config = stage.folder / f"{name}.yaml"
     config.write_text(json.dumps(settings))
-    command = [sys.executable, "-m", "gateway", "serve", "--config", str(config), "--port", str(port)]
+    command = [pythons.postern(), "-m", "gateway", "serve", "--config", str(config), "--port", str(port)]
     command += ["--admin-port", "0", "--workers", str(features.workers)]
-    process = stage.start(command, port, stage.subject_core)
+    process = stage.start(command, port, stage.subject_core, pythons.CHECKOUT)
     names: tuple[str, ...]
     names, stream_name = (features.route,), f"{features.route}-stream"
     if features.route == "small":

@@ -24,6 +24,7 @@ def run_of(*rounds, missing=None, shares=BUSY):
     turns = [{name: turn(name, cpu_us, shares) for name, cpu_us in one.items()} for one in rounds]
     machine = {"date": "2026-01-01", "code": "abc", "processor": "one, 2 cores", "memory": "8 GiB"}
     machine |= {"command": "python -m loadtests.bench --only saturation", "system": "Linux 6", "programs": "nginx 1.22"}
+    machine |= {"pythons": "Postern ran on Python 3.11.2, built with PGO."}
     return Results(machine, {"saturation": Result(SCENARIOS["saturation"], turns, missing or {})})
 
 
@@ -49,6 +50,12 @@ def test_the_report_tells_the_command_the_goals_and_who_used_the_cores():
     assert "| 10.0 times nginx's | yes" in told
     assert "| Postern, the whole walk | 200 " in told
     assert "used 20% of a core in the mean" in told
+    assert "\n\nPostern ran on Python 3.11.2, built with PGO.\n\n" in told
+
+
+def test_a_report_of_a_run_from_before_pythons_were_told_still_reads():
+    old = RUN._replace(machine={name: text for name, text in RUN.machine.items() if name != "pythons"})
+    assert "Postern ran on" not in report.markdown(old)
 
 
 def test_a_goal_that_was_not_measured_is_neither_met_nor_told():
