@@ -116,8 +116,10 @@ class Bench:
         self._turns = Turns(stage, self._upstreams)
         self._subjects: dict[str, Subject] = {}
         self._chance = random.Random(options.seed)
-        self.results = Results(machine.describe(), {})
-        print(self.results.machine["pythons"], file=sys.stderr, flush=True)
+        has_litellm = any("litellm" in scenario.subjects for scenario in chosen(options))
+        told = pythons.describe(has_litellm=has_litellm)
+        print(told, file=sys.stderr, flush=True)
+        self.results = Results({**machine.describe(), "pythons": told}, {})
 
     def measure(self, scenario: Scenario) -> None:
         """Run a scenario's rounds and keep what they measured."""

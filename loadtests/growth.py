@@ -190,6 +190,8 @@ def _report(found: dict[str, dict[str, list[Turn]]]) -> Iterator[str]:
             yield f"- {axis.title}: {kept}"
     yield ""
     yield ", ".join(f"{name}: {text}" for name, text in machine.describe().items())
+    yield ""
+    yield pythons.describe()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from loadtests import pythons
 from loadtests.subjects import versions
 
 ROOT = Path(__file__).parents[1]
@@ -24,7 +23,6 @@ def describe() -> dict[str, str]:
         "memory": f"{memory_bytes / 2**30:.0f} GiB",
         "system": f"Linux {'.'.join(platform.release().split('.')[:2])}",
         "programs": f"the load tests on Python {platform.python_version()}, {programs}",
-        "pythons": pythons.describe(),
         "code": _commit(),
         "command": shlex.join(["python", "-m", f"loadtests.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
         "load before": f"{os.getloadavg()[0]:.1f} processes wanted a core in the minute before the start",

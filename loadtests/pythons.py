@@ -155,11 +155,11 @@ def postern() -> str:
     return environment("postern", POSTERN_LOCK) or sys.executable
 
 
-def describe() -> str:
-    """Say which Python Postern and LiteLLM run on here."""
+def describe(*, has_litellm: bool = False) -> str:
+    """Say which Python Postern runs on here, and LiteLLM where it takes part."""
     found = {"Postern": build_of(postern())}
-    if (litellm := PLACE / "litellm" / "bin" / "python").exists():
-        found["LiteLLM"] = build_of(str(litellm))
+    if has_litellm:
+        found["LiteLLM"] = build_of(str(PLACE / "litellm" / "bin" / "python"))
     builds = {name: build for name, build in found.items() if build is not None}
     return tell(builds, has_own=environment("postern", POSTERN_LOCK) is not None)
 

@@ -141,8 +141,7 @@ def main() -> int:
     if options.save:
         place = Path(options.save)
         place.mkdir(parents=True, exist_ok=True)
-        found = machine.describe()
-        described = f"{FEATURES[options.subject].title}, code {found['code']}. {found['pythons']}"
+        described = f"{FEATURES[options.subject].title}, code {machine.describe()['code']}. {pythons.describe()}"
         (place / "stages.md").write_text(f"{described}\n\n{told}\n", encoding="utf-8")
         title = f"{FEATURES[options.subject].title}: {cpu_us:.0f} µs of CPU a request"
         (place / "flame.svg").write_text(svg(grow(stacks), title), encoding="utf-8")
