@@ -91,8 +91,11 @@ def _turn(tree: Path, texts: Path) -> dict[str, Any]:
 
 
 def _check_out(revision: str, folder: Path) -> Path:
-    archive = subprocess.run(["git", "archive", revision], cwd=ROOT, capture_output=True, check=True).stdout
-    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+    done = subprocess.run(["git", "archive", "--", revision], cwd=ROOT, capture_output=True, check=False)
+    if done.returncode:
+        print(f"--against {revision}: git knows no such commit; name one that `git log` shows", file=sys.stderr)
+        sys.exit(2)
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as files:
         files.extractall(folder, filter="data")
     return folder
 
@@ -132,11 +135,11 @@ def main() -> None:
         print(json.dumps(measure(json.loads(options.turn.read_text()), options.tree / ROUTER)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        texts = Path(folder) / "texts.json"
-        texts.write_text(json.dumps(compose(read_prompts(options.data))))
         trees = {HERE: ROOT}
         if options.against:
             trees[options.against] = _check_out(options.against, Path(folder) / "tree")
+        texts = Path(folder) / "texts.json"
+        texts.write_text(json.dumps(compose(read_prompts(options.data))))
         turns: dict[str, list[dict[str, Any]]] = {name: [] for name in trees}
         for _ in range(options.rounds):
             for name in random.sample(sorted(trees), len(trees)):

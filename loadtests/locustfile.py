@@ -22,21 +22,53 @@ import itertools
 import json
 import os
 import random
+import sys
 import time
 from collections import Counter
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from locust import HttpUser, LoadTestShape, constant_pacing, events, task
 
+T = TypeVar("T")
+
+
+def setting(name: str, default: str, read: Callable[[str], T], right: str) -> T:
+    """Return what the environment says; end the run where that makes no sense."""
+    text = os.environ.get(name, default)
+    try:
+        return read(text)
+    except ValueError:
+        print(f"{name}={text!r} makes no sense: write {right}", file=sys.stderr)
+        sys.exit(2)
+
+
+def read_stages(text: str) -> list[tuple[int, int]]:
+    """Return users and seconds of each stage."""
+    stages = []
+    for stage in text.split(","):
+        users, seconds = map(int, stage.split("x"))
+        if users < 1 or seconds < 1:
+            raise ValueError
+        stages.append((users, seconds))
+    return stages
+
+
+def read_share(text: str) -> float:
+    """Return a number from 0 to 1."""
+    share = float(text)
+    if not 0 <= share <= 1:
+        raise ValueError
+    return share
+
+
 KEYS = [key for key in os.environ.get("POSTERN_KEYS", "").split(",") if key]
 MODEL = os.environ.get("POSTERN_MODEL", "auto")
-STREAM_SHARE = float(os.environ.get("POSTERN_STREAM_SHARE", "0.5"))
-REPEAT_SHARE = float(os.environ.get("POSTERN_REPEAT_SHARE", "0.1"))
-STAGES = [
-    tuple(map(int, stage.split("x"))) for stage in os.environ.get("POSTERN_STAGES", "10x30,50x60,10x30").split(",")
-]
-P95_MS = float(os.environ.get("POSTERN_P95_MS", "0"))
-FAIL_SHARE = float(os.environ.get("POSTERN_FAIL_SHARE", "0.01"))
+STREAM_SHARE = setting("POSTERN_STREAM_SHARE", "0.5", read_share, "a share from 0 to 1, as 0.5")
+REPEAT_SHARE = setting("POSTERN_REPEAT_SHARE", "0.1", read_share, "a share from 0 to 1, as 0.1")
+STAGES = setting("POSTERN_STAGES", "10x30,50x60,10x30", read_stages, "USERSxSECONDS after each other, as 10x30,50x60")
+P95_MS = setting("POSTERN_P95_MS", "0", float, "milliseconds, as 1500")
+FAIL_SHARE = setting("POSTERN_FAIL_SHARE", "0.01", read_share, "a share from 0 to 1, as 0.01")
 
 PROMPTS = (
     "What is the capital of France?",
