@@ -101,7 +101,7 @@ class Process:
                 return
             pipeline = self._factory.build(settings, is_strict=True)
         except (SettingsError, ClassifierLoadError) as exc:
-            log("reload_refused", problem=str(exc))
+            log("reload_refused", level=logging.WARNING, problem=str(exc))
             return
         except Exception as exc:  # noqa: BLE001 - a supervisor: no file may end the watching of files
             log("reload_refused", level=logging.ERROR, exc_info=exc, problem=type(exc).__name__)

@@ -6,6 +6,7 @@ better default.
 
 import asyncio
 import importlib
+import logging
 import multiprocessing
 import os
 import shutil
@@ -69,7 +70,7 @@ class Workers:
         try:
             self._settings = self._load()
         except SettingsError as exc:
-            log("reload_refused", problem=str(exc))
+            log("reload_refused", level=logging.WARNING, problem=str(exc))
         return self._settings
 
     async def _watch(self, data: socket.socket) -> None:
