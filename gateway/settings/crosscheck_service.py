@@ -1,7 +1,7 @@
 """Cross checks of the sections `server`, `redis` and `keys`."""
 
 from collections.abc import Iterator
-from urllib.parse import SplitResult, parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qs, parse_qsl, urlsplit
 
 from gateway.settings.faults import Fault, under
 from gateway.settings.service import ClientKeySettings, KeysSettings, RedisSettings, ServerSettings
@@ -9,6 +9,7 @@ from gateway.settings.service import ClientKeySettings, KeysSettings, RedisSetti
 REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
 REDIS_OPTIONS = {"db", "username", "password", "client_name", "protocol"}
 """What the url of one server may ask for after its `?`; rediss:// also what begins with ssl_."""
+_SOCKET = "unix:///PATH/OF/redis.sock?db=0"
 _EVERY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
 
 
@@ -44,15 +45,29 @@ def check_redis(redis: RedisSettings | None) -> Iterator[Fault]:
         yield Fault("redis.url", "has a port that is not a number up to 65535", remedy)
     elif not _is_database(parts):
         yield Fault("redis.url", "has a database that is not a number", f"write {parts.scheme}://HOST:PORT/0")
-    elif not _has_known_options(parts):
-        yield Fault("redis.url", "has options that it may not have", "rediss:// takes ssl_ca_certs and such")
+    else:
+        yield from _check_options(parts, "rediss:// takes ssl_ca_certs and such")
 
 
 def _check_socket(parts: SplitResult) -> Iterator[Fault]:
     if parts.netloc or not parts.path.strip("/"):
-        yield Fault("redis.url", "names no socket", "write unix:///PATH/OF/redis.sock?db=0")
-    elif not _has_known_options(parts):
-        yield Fault("redis.url", "has options that it may not have", "unix:// takes db, username and password")
+        yield Fault("redis.url", "names no socket", f"write {_SOCKET}")
+    elif not _is_number(_option(parts, "db")):
+        yield Fault("redis.url", "has a database that is not a number", f"write {_SOCKET}")
+    else:
+        yield from _check_options(parts, "unix:// takes db, username and password")
+
+
+def _check_options(parts: SplitResult, remedy: str) -> Iterator[Fault]:
+    if not _has_known_options(parts):
+        yield Fault("redis.url", "has options that it may not have", remedy)
+    elif _option(parts, "protocol", "2") not in ("2", "3"):
+        yield Fault("redis.url", "has a protocol that is neither 2 nor 3", "leave it out: 2 is enough")
+
+
+def _option(parts: SplitResult, name: str, default: str = "") -> str:
+    """Return what a url says after its `?`; said twice, the first counts."""
+    return parse_qs(parts.query, keep_blank_values=True).get(name, [default])[0]
 
 
 def _has_port(place: str) -> bool:
@@ -73,6 +88,10 @@ def _has_known_options(parts: SplitResult) -> bool:
 def _is_database(parts: SplitResult) -> bool:
     path = parts.path.strip("/")
     text = path.partition("/")[2] if parts.scheme == "redis+sentinel" else path
+    return _is_number(text) and _is_number(_option(parts, "db"))
+
+
+def _is_number(text: str) -> bool:
     return not text or (text.isascii() and text.isdigit())
 
 
