@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,29 @@ import pytest
 from tests.faults.wire import Wire, ask, call, connections_to, eventually, get, post, scrape
 from tests.integration.redis_server import RedisServer, need_redis
 from tests.running import RunningGateway, two_models
-from tests.upstream import Answer, Hang, Upstream
+from tests.upstream import LAST_CHUNK, Answer, Hang, Received, Upstream, chunk, send, send_beginning
 
 SLOW = Answer("one two three four five six seven eight", gap_s=0.15)
+GRACE_S, PATIENCE_S = 8, 4
+"""What workers grant at a stop, and what is waited for here: half of it, so that no running out passes for an end."""
+SURE_S = 0.5
+"""A stop that cuts streams has cut them by then, on a machine that is not too busy to tell."""
+BEGUN = 3
+"""The events of an answer up to its second word, which `begin` waits for."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """Give the beginning of an answer, and the rest once it may go on, however long that takes a busy machine."""
+
+    may_go_on: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __call__(self, request: Received, writer: asyncio.StreamWriter) -> None:
+        await send_beginning(request, writer, BEGUN, SLOW)
+        await self.may_go_on.wait()
+        for data in SLOW.events(request)[BEGUN:]:
+            await send(writer, chunk(data))
+        await send(writer, LAST_CHUNK)
 
 
 @pytest.fixture
@@ -71,7 +92,8 @@ async def is_refused(url: str) -> bool:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_stop_lets_running_streams_end_whole(upstream: Upstream, tmp_path: Path, number: int) -> None:
     """litellm#14334: a rolling restart cuts streams."""
-    upstream.script(SLOW)
+    held = Held()
+    upstream.script(held)
     async with run(config(upstream), tmp_path) as gateway:
         kept = await Wire.connect(gateway.url)
         wire, rest = await begin(gateway)
@@ -80,9 +102,12 @@ async def test_a_stop_lets_running_streams_end_whole(upstream: Upstream, tmp_pat
         async def refuses() -> bool:
             return await is_refused(gateway.url)
 
-        await eventually(refuses, 1.0)
+        await eventually(refuses, PATIENCE_S)
+        await asyncio.sleep(SURE_S)
+        assert not rest.done()
+        held.may_go_on.set()
         assert (await rest).endswith(b"data: [DONE]\n\n")
-        assert await asyncio.wait_for(gateway.process.wait(), 3) == 0
+        assert await asyncio.wait_for(gateway.process.wait(), PATIENCE_S) == 0
         assert await kept.hung_up() == b""
         await kept.close()
         await wire.close()
@@ -361,7 +386,7 @@ class TestWorkers:
     @pytest.fixture
     async def gateway(self, upstream: Upstream, tmp_path: Path) -> AsyncIterator[RunningGateway]:
         with RedisServer(tmp_path) as redis:
-            made = config(upstream, redis={"url": redis.url}, cache={"exact": {}}, server={"shutdown_grace_s": 5})
+            made = config(upstream, redis={"url": redis.url}, cache={"exact": {}}, server={"shutdown_grace_s": GRACE_S})
             async with run(made, tmp_path, "--workers", "2") as gateway:
                 await eventually(lambda: len(workers_of(gateway.process.pid)) == 2, 10)
                 yield gateway
@@ -447,8 +472,9 @@ class TestWorkers:
     async def test_a_stop_lets_running_streams_end_whole(
         self, gateway: RunningGateway, upstream: Upstream, how: str
     ) -> None:
-        upstream.script(SLOW)
         await self.ask_until_both_serve(gateway)
+        held = Held()
+        upstream.script(held)
         children = children_of(gateway.process.pid)
         streams = [await begin(gateway, user=str(n)) for n in range(4)]
         if how == "SIGTERM":
@@ -460,12 +486,15 @@ class TestWorkers:
         async def refuses() -> bool:
             return await is_refused(gateway.url)
 
-        await eventually(refuses, 1.0)
+        await eventually(refuses, PATIENCE_S)
+        await asyncio.sleep(SURE_S)
+        assert not any(rest.done() for _, rest in streams)
+        held.may_go_on.set()
         for wire, rest in streams:
             assert (await rest).endswith(b"data: [DONE]\n\n")
             await wire.close()
-        assert await asyncio.wait_for(gateway.process.wait(), 5) == 0
-        await eventually(lambda: not any(Path(f"/proc/{pid}/stat").exists() for pid in children), 2)
+        assert await asyncio.wait_for(gateway.process.wait(), PATIENCE_S) == 0
+        await eventually(lambda: not any(Path(f"/proc/{pid}/stat").exists() for pid in children), PATIENCE_S)
         assert not [row for row in gateway.log if row["event"] in {"unreadable", "worker_died"}]
 
 
