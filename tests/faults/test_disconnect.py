@@ -1,6 +1,7 @@
 """A client that goes away stops its upstream at once, whatever the gateway was waiting for (litellm#37140)."""
 
 import asyncio
+import statistics
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from tests.faults.wire import (
     open_files,
     post,
     scrape,
+    unread_bytes,
 )
 from tests.running import RunningGateway
 from tests.upstream import Answer, Hang, Received, Upstream, chunk, event, send, stream_head
@@ -28,7 +30,10 @@ from tests.upstream import Answer, Hang, Received, Upstream, chunk, event, send,
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MAX_IN_FLIGHT = 4
-AT_ONCE_S = 0.25
+AT_ONCE_S = 2.0
+"""What a busy machine may need for what takes an idle one some milliseconds. No clock of the gateway's is as short, so
+that only that somebody left ends anything by then."""
+CONNECT_S = 30.0
 
 
 @dataclass
@@ -49,6 +54,14 @@ class Bench:
     async def counted(self, phase: str) -> float:
         return (await scrape(self.gateway.admin_url)).sum("postern_cancelled_total", phase=phase)
 
+    async def comes_to_count(self, phase: str, count: float) -> None:
+        """So many were counted as having left in this phase, the last one just now."""
+
+        async def is_counted() -> bool:
+            return await self.counted(phase) == count
+
+        await eventually(is_counted, AT_ONCE_S)
+
     async def in_flight(self) -> float:
         return (await scrape(self.gateway.admin_url)).sum("postern_in_flight")
 
@@ -58,17 +71,18 @@ class Bench:
         async def is_empty() -> bool:
             return await self.in_flight() == 0
 
-        await eventually(is_empty, 1.0)
+        await eventually(is_empty, AT_ONCE_S)
         self.upstream.script(Answer(ttft_s=0.1))
         answers = await asyncio.gather(*(call(self.gateway.url, self.body()) for _ in range(MAX_IN_FLIGHT)))
         assert [answer.status for answer in answers] == [200] * MAX_IN_FLIGHT
 
-    async def was_stopped(self, left_s: float, name: str) -> None:
-        """The upstream saw its one caller leave in time."""
-        await eventually(lambda: len(self.upstream.cancelled) == 1, 2.0)
+    async def was_stopped(self, left_s: float, name: str) -> float:
+        """The upstream saw its one caller leave in time; return how long that took."""
+        await eventually(lambda: len(self.upstream.cancelled) == 1, AT_ONCE_S)
         took_s = self.upstream.cancelled[0] - left_s
         print(f"time to cancel, {name}: {took_s * 1000:.1f} ms")
         assert took_s < AT_ONCE_S
+        return took_s
 
     async def is_not_stored(self, body: bytes) -> None:
         """The same request again is no hit."""
@@ -83,8 +97,9 @@ async def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
     with Blackhole() as hole:
         async with Upstream() as upstream:
             model = {"backend": "openai", "max_connections": 4}
+            lost = {"urls": [hole.url], "timeouts": {"connect_s": CONNECT_S}}
             config = {
-                "models": {"small": model | {"urls": [upstream.url]}, "hole": model | {"urls": [hole.url]}},
+                "models": {"small": model | {"urls": [upstream.url]}, "hole": model | lost},
                 "routes": {"auto": {"models": ["small"], "policy": {"kind": "pinned", "model": "small"}}},
                 "limits": {"max_in_flight": MAX_IN_FLIGHT},
                 "cache": {"exact": {} if request.param else None},
@@ -135,13 +150,9 @@ async def test_leaving_while_sending_the_body_is_counted(bench: Bench, reset: bo
     before = await bench.counted("receive")
     wire = await Wire.connect(bench.gateway.url)
     await wire.send(post(bench.body())[:-5])
-    await asyncio.sleep(0.05)
+    await eventually(lambda: unread_bytes(bench.gateway.url) == 0)
     left_s = wire.leave(reset=reset)
-
-    async def is_counted() -> bool:
-        return await bench.counted("receive") == before + 1
-
-    await eventually(is_counted, AT_ONCE_S)
+    await bench.comes_to_count("receive", before + 1)
     print(f"time to cancel, sending the body: {(time.monotonic() - left_s) * 1000:.1f} ms")
     await bench.is_clean()
 
@@ -155,7 +166,7 @@ async def test_leaving_while_the_gateway_connects_stops_connecting(bench: Bench,
     left_s = wire.leave()
     await eventually(lambda: not is_connecting_to(bench.hole.port), AT_ONCE_S)
     print(f"time to cancel, connecting: {(time.monotonic() - left_s) * 1000:.1f} ms")
-    assert await bench.counted("upstream") == before + 1
+    await bench.comes_to_count("upstream", before + 1)
     await bench.is_clean()
 
 
@@ -173,7 +184,7 @@ async def test_leaving_before_the_first_byte_stops_the_upstream(
     await eventually(lambda: bench.upstream.open_now == 1)
     await asyncio.sleep(0.05)
     await bench.was_stopped(wire.leave(reset=reset), f"before {before}, {'stream' if stream else 'whole'}")
-    assert await bench.counted("upstream") == counted + 1
+    await bench.comes_to_count("upstream", counted + 1)
     await bench.is_not_stored(body)
     await bench.is_clean()
 
@@ -188,8 +199,23 @@ async def test_leaving_between_chunks_stops_the_upstream(bench: Bench, reset: bo
     await wire.head()
     await wire.until(b"two")
     await bench.was_stopped(wire.leave(reset=reset), "between chunks")
-    assert await bench.counted("relay") == counted + 1
+    await bench.comes_to_count("relay", counted + 1)
     await bench.is_not_stored(body)
+    await bench.is_clean()
+
+
+async def test_most_who_leave_stop_their_upstream_within_a_quarter_of_a_second(bench: Bench) -> None:
+    """Whoever only looked for them now and then would take longer for most; a busy machine does for some."""
+    took_s = []
+    for _ in range(11):
+        bench.upstream.cancelled.clear()
+        bench.upstream.script(Hang(after_chunks=3))
+        wire = await Wire.connect(bench.gateway.url)
+        await wire.send(post(bench.body(stream=True)))
+        await wire.head()
+        await wire.until(b"two")
+        took_s.append(await bench.was_stopped(wire.leave(), "one of many"))
+    assert statistics.median(took_s) < 0.25
     await bench.is_clean()
 
 
@@ -213,7 +239,7 @@ async def test_leaving_with_full_socket_buffers_stops_the_upstream(bench: Bench)
     await wire.send(post(body))
     await eventually(flood.is_held_up, 5.0)
     await bench.was_stopped(wire.leave(), "slow reader")
-    assert await bench.counted("relay") == counted + 1
+    await bench.comes_to_count("relay", counted + 1)
     await bench.is_not_stored(body)
     await bench.is_clean()
 

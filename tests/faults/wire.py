@@ -218,15 +218,27 @@ def open_files(pid: int) -> int:
 def connections_to(url: str) -> int:
     """Count the connections that a server on this machine holds open, whatever the other side does."""
     wanted = f":{urlsplit(url).port:04X}"
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return sum(row[1].endswith(wanted) and row[3] in {"01", "08", "04", "05"} and row[9] != "0" for row in rows)
+    return sum(
+        row[1].endswith(wanted) and row[3] in {"01", "08", "04", "05"} and row[9] != "0" for row in _connections()
+    )
+
+
+def unread_bytes(url: str) -> int:
+    """Count what was sent to a server on this machine and waits in the kernel for it to read."""
+    wanted = f":{urlsplit(url).port:04X}"
+    return sum(
+        int(row[4].partition(":")[2], 16) for row in _connections() if row[1].endswith(wanted) and row[3] == "01"
+    )
 
 
 def is_connecting_to(port: int) -> bool:
     """Tell whether anybody on this machine waits for a connection to a local port (SYN_SENT)."""
     wanted = f":{port:04X}"
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return any(row[2].endswith(wanted) and row[3] == "02" for row in rows)
+    return any(row[2].endswith(wanted) and row[3] == "02" for row in _connections())
+
+
+def _connections() -> list[list[str]]:
+    return [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
 
 
 class Blackhole:
