@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from gateway.classify.features import measure_text
-from gateway.classify.onnx import FEATURES, FIGURES, JUDGEMENT, VOCABULARY, WEIGHTS, WORDS, feed_of
+from gateway.classify.feed import FEATURES, JUDGEMENT, WEIGHTS, WORDS, feed_of
+from gateway.classify.onnx import FIGURES, VOCABULARY
 from gateway.classify.vocabulary import Vocabulary
 from gateway.core.judgement import DOMAINS
 from router_models.heads import FRONTIER, WEAK, DomainHead, Floats, Linear, tell_domains

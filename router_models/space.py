@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy import sparse  # type: ignore[import-untyped]  # no stubs; it comes with scikit-learn
 
 from gateway.classify.features import measure_text
-from gateway.classify.onnx import FEATURES, WEIGHTS, WORDS, feed_of, signals_of
+from gateway.classify.feed import FEATURES, WEIGHTS, WORDS, feed_of
+from gateway.classify.onnx import signals_of
 from gateway.classify.vocabulary import Vocabulary
 from router_models.distill import WordTable
 from router_models.encoder import Floats32

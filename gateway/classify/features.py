@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gateway.classify.lexicon import UNSPACED_TOPICS
 from gateway.classify.orders import shows_orders, without_orders
-from gateway.classify.vocabulary import NO_WORDS, NOTHING, TOPIC_NAMES, Found, Vocabulary
+from gateway.classify.vocabulary import NO_WORDS, NOTHING, TOPIC_NAMES, Found, Vocabulary, count_topics
 
 FEATURE_VERSION: Final = 2
 
@@ -86,13 +86,13 @@ _COUNTED: Final = FEATURE_NAMES.index("mean_word_chars")
 class TextMeasures(msgspec.Struct, frozen=True, gc=False):
     """What a router sees of a text: `features`, float32 of shape (F,), and its distinct words of lowercase letters.
 
-    `rows` are those of the words that the vocabulary knows, the first `stem_rows` of them the stem's; `unknown` are the
-    others, the stem's first. None comes twice.
+    `known` are the entries of the words that the vocabulary knows, the first `in_stem` of them the stem's; `unknown`
+    are the other words, the stem's first. None comes twice.
     """
 
     features: NDArray[np.float32]
-    rows: list[int]
-    stem_rows: int
+    known: list[bytes]
+    in_stem: int
     unknown: list[bytes]
 
 
@@ -179,7 +179,7 @@ def measure_text(text: str, vocabulary: Vocabulary = NO_WORDS) -> TextMeasures:
     # Text without spaces: about 1.7 characters a word in Chinese and Japanese.
     word_count = page.words + 0.6 * cjk
     lines, bullets = (len(_LINE_ENDS.findall(stem)), len(_BULLET.findall(stem))) if _NEWLINE in stem else (0, 0)
-    topics = vocabulary.count_topics(page.in_stem)
+    topics = count_topics(page.in_stem)
     if cjk or scripts:
         _add_unspaced(topics, stem)
     values = [
@@ -196,11 +196,12 @@ def measure_text(text: str, vocabulary: Vocabulary = NO_WORDS) -> TextMeasures:
 
 def _with_words(features: NDArray[np.float32], stem: Found, options: Found) -> TextMeasures:
     if options is NOTHING:
-        return TextMeasures(features, stem.rows, len(stem.rows), stem.unknown)
-    rows, unknown = frozenset(stem.rows), frozenset(stem.unknown)
+        return TextMeasures(features, stem.known, len(stem.known), stem.unknown)
+    # A word has one entry; another word's may read the same.
+    known, unknown = frozenset(map(id, stem.known)), frozenset(stem.unknown)
     return TextMeasures(
         features,
-        stem.rows + [row for row in options.rows if row not in rows],
-        len(stem.rows),
+        stem.known + [entry for entry in options.known if id(entry) not in known],
+        len(stem.known),
         stem.unknown + [word for word in options.unknown if word not in unknown],
     )

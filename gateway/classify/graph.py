@@ -12,6 +12,8 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.classify.features import TextMeasures
+
 Node = tuple[str, tuple[str, ...], tuple[str, ...], tuple[tuple[str, int], ...]]
 Floats = NDArray[np.float32]
 
@@ -38,6 +40,8 @@ TENSORS: Final = ("table", "one_row", "low", "high", "heads", "offset", "parts",
 CHANCES: Final = 3
 OTHERS: Final = 2
 """The rank's logit before the chances, the tokens' after them."""
+IN_STEM: Final = CHANCES + OTHERS
+"""How many figures, the first ones, read the stem's words; the domains after them read all."""
 
 OPSET: Final = 17
 
@@ -62,27 +66,31 @@ class OtherGraphError(ValueError):
 
 
 class Graph:
-    """The graph. Safe to share between threads; `run` is an inference session's."""
+    """The graph. Safe to share between threads."""
 
     def __init__(self, tensors: Mapping[str, NDArray[np.generic]], metadata: Mapping[str, str]) -> None:
         """Take the file's tensors. Raises OtherGraphError where they don't fit together."""
         self.metadata: Final = metadata
-        self._table, self._heads = (_take(tensors, name, 2) for name in ("table", "heads"))
+        table, heads = (_take(tensors, name, 2) for name in ("table", "heads"))
         self._low, self._high, self._offset = (_take(tensors, name, 1) for name in ("low", "high", "offset"))
-        chances, figures = _take(tensors, "of_chances", 2), len(self._offset)
-        parts = [1, CHANCES, 1, figures - CHANCES - OTHERS]
-        width = self._table.shape[1]
+        chances, figures, measures = _take(tensors, "of_chances", 2), len(self._offset), len(self._low)
+        parts = [1, CHANCES, 1, figures - IN_STEM]
         fits = (
             parts == tensors["parts"].tolist()
-            and figures > CHANCES + OTHERS
-            and tensors["one_row"].tolist() in ([1, 2 * width], [1, -1])
+            and figures > IN_STEM
+            and tensors["one_row"].tolist() in ([1, 2 * figures], [1, -1])
             and chances.shape == (CHANCES, 1)
             and self._low.shape == self._high.shape
-            and self._heads.shape == (len(self._low) + 2 * width, figures)
+            and table.shape[1] == figures
+            and heads.shape == (measures + 2 * figures, figures)
+            and np.array_equal(heads[measures:], _choosing(figures))
         )
         if not fits:
             raise OtherGraphError
+        self._of_measures: Final = heads[:measures].copy()
         self._of_chances: Final[list[float]] = chances[:, 0].tolist()
+        self.entries: Final[list[bytes]] = [row.tobytes() for row in table]
+        """What each word adds to the logits, float32."""
 
     @classmethod
     def read(cls, model: bytes) -> Self:
@@ -105,15 +113,38 @@ class Graph:
         except (ValueError, LookupError, TypeError) as error:
             raise OtherGraphError from error
 
-    def run(self, outputs: Sequence[str], feed: Mapping[str, NDArray[np.generic]]) -> list[NDArray[np.float64]]:  # noqa: ARG002
-        """Return the judgement of a text, as a row."""
-        sums = feed["weights"] @ self._table[feed["words"]]
-        clipped = np.minimum(np.maximum(feed["features"][0], self._low), self._high)
-        logits = (np.concatenate((clipped, sums.ravel())) @ self._heads + self._offset).tolist()
+    def judge(self, measures: TextMeasures) -> list[float]:
+        """Return a text's judgement, of whose words `known` are entries of ours."""
+        clipped = np.minimum(np.maximum(measures.features, self._low), self._high)
+        sums = clipped @ self._of_measures + self._offset
+        count, in_stem = len(measures.known), measures.in_stem
+        if count:
+            told = np.frombuffer(b"".join(measures.known), dtype=np.float32).reshape(count, -1)
+            if in_stem == count:
+                sums += _ones(count) @ told * count**-0.5
+            else:
+                sums[:IN_STEM] += _ones(in_stem) @ told[:in_stem, :IN_STEM] * max(in_stem, 1) ** -0.5
+                sums[IN_STEM:] += _ones(count) @ told[:, IN_STEM:] * count**-0.5
+        logits: list[float] = sums.tolist()
         chances = [_sigmoid(logit) for logit in logits[1 : 1 + CHANCES]]
         gained = sum(chance * worth for chance, worth in zip(chances, self._of_chances, strict=True))
-        domains = _softmax(logits[CHANCES + OTHERS :])
-        return [np.array([[_sigmoid(logits[0] + gained), *chances, logits[1 + CHANCES], *domains]])]
+        return [_sigmoid(logits[0] + gained), *chances, logits[1 + CHANCES], *_softmax(logits[IN_STEM:])]
+
+
+_ONES: Final = np.ones(1024, dtype=np.float32)
+
+
+def _ones(count: int) -> Floats:
+    """Return as many ones; there are ready ones for every text of Latin letters."""
+    return _ONES[:count] if count <= len(_ONES) else np.ones(count, dtype=np.float32)
+
+
+def _choosing(figures: int) -> Floats:
+    """Return what chooses among what words add, told over the stem and over the whole: domains read the whole."""
+    chosen = np.zeros((2 * figures, figures), dtype=np.float32)
+    for figure in range(figures):
+        chosen[figure if figure < IN_STEM else figures + figure, figure] = 1.0
+    return chosen
 
 
 def _sigmoid(logit: float) -> float:

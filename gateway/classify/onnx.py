@@ -1,27 +1,22 @@
 """The classifier that ships: a text's measures and words in, one small ONNX graph, the judgement out.
 
-Owns the artifact's form (`Manifest`, the graph's inputs and outputs, the vocabulary inside). Knows nothing of
-thresholds. The graph, as `router_models/export.py` writes it and graph.py computes it; any other with these inputs and
-this output runs in onnxruntime:
-
-    features  float32 [1, F]    the measures of the text, see features.py
-    words     int64 [K]         rows of the word table, one a distinct known word; K may be 0
-    weights   float32 [2, K]    how words count: 1 / sqrt(count), over the stem (0 in the options alone) and the whole
-    judgement float32 [1, 5+D]  win rate; weak, strong, frontier chance; log of the output tokens; each domain's chance
+Owns the artifact's form (`Manifest`, the vocabulary inside). Knows nothing of thresholds. The graph, as
+`router_models/export.py` writes it, is computed by graph.py; any other with the inputs and the output of feed.py runs
+in onnxruntime.
 """
 
 import hashlib
 import importlib
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Protocol, Self
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from gateway.classify.features import FEATURE_NAMES, FEATURE_VERSION, TextMeasures, measure_text
+from gateway.classify.feed import INPUTS, OUTPUTS
 from gateway.classify.graph import Graph, OtherGraphError
 from gateway.classify.memo import TextMemo
 from gateway.classify.turns import context_load, pick_texts
@@ -31,9 +26,6 @@ from gateway.schema.conversation import Conversation
 
 MODEL_FILE: Final = "model.onnx"
 MANIFEST_FILE: Final = "manifest.json"
-FEATURES, WORDS, WEIGHTS, JUDGEMENT = "features", "words", "weights", "judgement"
-INPUTS: Final = [FEATURES, WORDS, WEIGHTS]
-OUTPUTS: Final = [JUDGEMENT]
 VOCABULARY: Final = "vocabulary"
 """The model's metadata key that holds the words of its table, a line a row."""
 SIGNALS: Final = ("log_chars", "log_numbers", "non_latin_share", "known_word_share")
@@ -44,9 +36,19 @@ _CHARS, _NUMBERS, _NON_LATIN = map(FEATURE_NAMES.index, ("chars", "numbers", "no
 _RETRAIN: Final = "retrain with `postern train`, or restore the folder from the release"
 
 
-Run = Callable[[list[str], Mapping[str, NDArray[np.generic]]], list[NDArray[np.float32]]]
-Session = Any
-"""What runs a graph: ours, or onnxruntime's InferenceSession, which has no types."""
+class Model(Protocol):
+    """What computes a file's graph."""
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What the file says beside the graph."""
+
+    @property
+    def entries(self) -> Sequence[bytes] | None:
+        """What it wants to know of each word of its table; None: the word's row."""
+
+    def judge(self, measures: TextMeasures) -> list[float]:
+        """Return a text's judgement; any error where the graph does not fit what it is given."""
 
 
 class ClassifierLoadError(Exception):
@@ -83,52 +85,43 @@ def _read_manifest(path: Path) -> Manifest:
         raise ClassifierLoadError(f"{path}: {error}; {_RETRAIN}") from error
 
 
-def _open_session(model: bytes, path: Path) -> Session:
+def _open_model(model: bytes, path: Path) -> Model:
     try:
         return Graph.read(model)
     except OtherGraphError:
         # Imported now, as onnxruntime takes 19 MB before there is a session.
         runtime = importlib.import_module("gateway.classify.runtime")
     try:
-        session: Session = runtime.open_session(model)
+        found = runtime.RuntimeGraph(model)
     except Exception as error:  # onnxruntime's errors share no base but Exception
         raise ClassifierLoadError(f"{path}: onnxruntime refuses the model: {error}; {_RETRAIN}") from error
-    names = ([node.name for node in session.get_inputs()], [node.name for node in session.get_outputs()])
-    if names != (INPUTS, OUTPUTS):
-        raise ClassifierLoadError(f"{path}: expected {INPUTS} -> {OUTPUTS}, the model has {names}; {_RETRAIN}")
-    return session
+    if found.names != (INPUTS, OUTPUTS):
+        raise ClassifierLoadError(f"{path}: expected {INPUTS} -> {OUTPUTS}, the model has {found.names}; {_RETRAIN}")
+    opened: Model = found
+    return opened
 
 
-def _plain_run(session: Session) -> Run:
-    """Return the session's run without its wrapper, whose checks of names take 12 µs, as long as the graph itself."""
-    inner = getattr(session, "_sess", None)
-    return session.run if inner is None else lambda outputs, feed: inner.run(outputs, feed, None)
-
-
-def _words(session: Session, path: Path) -> list[bytes]:
-    found = session.metadata if isinstance(session, Graph) else session.get_modelmeta().custom_metadata_map
-    words = found.get(VOCABULARY)
+def _read_vocabulary(model: Model, path: Path) -> Vocabulary:
+    words = model.metadata.get(VOCABULARY)
     if words is None:
         raise ClassifierLoadError(f"{path}: the model holds no vocabulary; {_RETRAIN}")
-    listed: list[bytes] = words.encode().split()
-    return listed
+    listed, entries = words.encode().split(), model.entries
+    if entries is not None and len(entries) != len(listed):
+        raise ClassifierLoadError(f"{path}: {len(listed)} words for a table of {len(entries)}; {_RETRAIN}")
+    return Vocabulary(listed, entries)
 
 
-def _check_graph(session: Session, words: int, figures: int, path: Path) -> None:
-    """Run the graph once with its last word: what does not fit together would otherwise fault with every request."""
-    last = [words - 1] if words else []
-    feed: dict[str, NDArray[np.generic]] = {
-        FEATURES: np.zeros((1, len(FEATURE_NAMES)), dtype=np.float32),
-        WORDS: np.array(last, dtype=np.int64),
-        WEIGHTS: np.ones((2, len(last)), dtype=np.float32),
-    }
+def _check_graph(model: Model, vocabulary: Vocabulary, figures: int, path: Path) -> None:
+    """Judge a text of the last word: what does not fit together would otherwise fault with every request."""
+    last = vocabulary.last
+    measures = TextMeasures(np.zeros(len(FEATURE_NAMES), dtype=np.float32), last, len(last), [])
     try:
-        judgement = _plain_run(session)(OUTPUTS, feed)[0]
+        judgement = model.judge(measures)
     except Exception as error:  # onnxruntime's errors share no base but Exception
         raise ClassifierLoadError(f"{path}: the model can't be run: {error}; {_RETRAIN}") from error
-    if judgement.shape != (1, figures):
-        raise ClassifierLoadError(f"{path}: expected {figures} figures, the model gives {judgement.shape}; {_RETRAIN}")
-    if np.isnan(judgement).any():
+    if len(judgement) != figures:
+        raise ClassifierLoadError(f"{path}: expected {figures} figures, the model gives {len(judgement)}; {_RETRAIN}")
+    if any(map(math.isnan, judgement)):
         raise ClassifierLoadError(f"{path}: the model gives figures that are none; {_RETRAIN}")
 
 
@@ -146,15 +139,15 @@ class TextJudgement(msgspec.Struct, frozen=True, gc=False):
 class OnnxClassifier:
     """Score conversations with a trained router. Safe to share between threads."""
 
-    def __init__(self, manifest: Manifest, session: Session, words: Sequence[bytes]) -> None:
+    def __init__(self, manifest: Manifest, model: Model, vocabulary: Vocabulary) -> None:
         self.name: Final = manifest.name
         # The manifest as far as it is read: its domains and their floor change what is told, as the model does.
         told = hashlib.sha256(msgspec.json.encode(manifest)).hexdigest()
         self.version: Final = f"{manifest.sha256[:12]}-{told[:8]}"
         self.reference: Final = manifest.reference
         self._manifest: Final = manifest
-        self._vocabulary: Final = Vocabulary(words)
-        self._run: Final = _plain_run(session)
+        self._vocabulary: Final = vocabulary
+        self._model: Final = model
         self._memo: Final = TextMemo[TextJudgement]()
 
     @classmethod
@@ -173,10 +166,10 @@ class OnnxClassifier:
             raise ClassifierLoadError(
                 f"{folder / MODEL_FILE}: sha256 is {digest}, {MANIFEST_FILE} says {manifest.sha256}; {_RETRAIN}"
             )
-        session = _open_session(model[: manifest.serving_bytes], folder / MODEL_FILE)
-        words = _words(session, folder / MODEL_FILE)
-        _check_graph(session, len(words), FIGURES + len(manifest.domains), folder / MODEL_FILE)
-        return cls(manifest, session, words)
+        opened = _open_model(model[: manifest.serving_bytes], folder / MODEL_FILE)
+        vocabulary = _read_vocabulary(opened, folder / MODEL_FILE)
+        _check_graph(opened, vocabulary, FIGURES + len(manifest.domains), folder / MODEL_FILE)
+        return cls(manifest, opened, vocabulary)
 
     def judge(self, conversation: Conversation, tenant: str | None = None) -> Judgement:
         """Judge each text that counts; the hardest one's judgement is the conversation's.
@@ -220,8 +213,7 @@ class OnnxClassifier:
 
     def _judge_text(self, text: str) -> TextJudgement:
         measures = measure_text(text, self._vocabulary)
-        figures: list[float] = self._run(OUTPUTS, feed_of(measures))[0][0].tolist()
-        score, weak, strong, _, log_tokens, *domains = figures
+        score, weak, strong, _, log_tokens, *domains = self._model.judge(measures)
         likeliest = max(domains, default=-1.0)
         is_likely = domains and likeliest >= self._manifest.domain_floor
         domain = self._manifest.domains[domains.index(likeliest)] if is_likely else None
@@ -236,16 +228,7 @@ def _shift(chance: float, log_odds: float) -> float:
     return odds / (1.0 + odds) if odds < math.inf else 1.0
 
 
-def feed_of(measures: TextMeasures) -> dict[str, NDArray[np.generic]]:
-    """Return the graph's inputs for a text."""
-    rows, in_stem = measures.rows, measures.stem_rows
-    weights = np.zeros((2, len(rows)), dtype=np.float32)
-    weights[0, :in_stem] = max(in_stem, 1) ** -0.5
-    weights[1] = max(len(rows), 1) ** -0.5
-    return {FEATURES: measures.features[np.newaxis], WORDS: np.array(rows, dtype=np.int64), WEIGHTS: weights}
-
-
 def signals_of(measures: TextMeasures) -> tuple[float, ...]:
     """Return the figures drift is told from, in the order of SIGNALS."""
-    of, known = measures.features.item, len(measures.rows)
+    of, known = measures.features.item, len(measures.known)
     return of(_CHARS), of(_NUMBERS), of(_NON_LATIN), known / (known + len(measures.unknown) + 1.0)

@@ -1,18 +1,24 @@
-"""The words a router knows, and what each tells: its row, its topics, whether it may belong to an order.
+"""The words a router knows, and what each tells: its entry, its topics, whether it may belong to an order.
 
 Owns the look-up of words, once each, as most of a text's time goes there. What a word tells is settled before any text
 comes; nothing of a text is kept. Knows nothing of measures or models.
 """
 
-from collections.abc import Collection, Sequence
+import sys
+from collections.abc import Iterable, Sequence
+from itertools import compress
+from operator import not_
 from typing import Final
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from gateway.classify.lexicon import TOPICS
 from gateway.classify.orders import TO_LETTERS, bears_on_orders, is_hint
 
 TOPIC_NAMES: Final = tuple(TOPICS)
+ROW_BYTES: Final = 8
 
 
 def _index_topics() -> dict[bytes, tuple[int, ...]]:
@@ -24,57 +30,59 @@ def _index_topics() -> dict[bytes, tuple[int, ...]]:
 
 
 _TOPIC_OF: Final = _index_topics()
-_TOPIC_WORDS: Final = frozenset(_TOPIC_OF)
 
 
 class Found(msgspec.Struct, gc=False):
     """Distinct words, looked up.
 
-    `rows`: of the words that are known as they stood, then of runs of letters inside others. `telling`: rows of whole
-    words that tell more than their place. `others`: words not known as they stood. `unknown`: runs of letters that are
-    not known. None comes twice, and but for `telling` their order is the same in every process.
+    `known`: entries of the words that are known as they stood, then of runs of letters inside others. `telling`: whole
+    words that tell more than their entry. `others`: the words not known as they stood, with blanks between. `unknown`:
+    runs of letters that are not known. None comes twice; but for `telling`, their order is the same in every process.
     """
 
-    rows: list[int]
-    telling: frozenset[int]
-    others: list[bytes]
+    known: list[bytes]
+    telling: frozenset[bytes]
+    others: bytes
     unknown: list[bytes]
 
 
-NOTHING: Final = Found([], frozenset(), [], [])
+NOTHING: Final = Found([], frozenset(), b"", [])
 
 
 class Vocabulary:
-    """Words of lowercase Latin letters by their rows."""
+    """Words of lowercase Latin letters by their entries: what whoever reads a text's measures wants to know of each."""
 
-    def __init__(self, words: Sequence[bytes]) -> None:
-        """Take distinct words; a word's place is its row."""
-        rows = dict(zip(words, range(len(words)), strict=True))
-        self._row_of: Final = rows.get
-        self._topics: Final = {rows[word]: positions for word, positions in _TOPIC_OF.items() if word in rows}
-        self._hinting: Final = frozenset(row for word, row in rows.items() if is_hint(word))
-        self._orders: Final = {row: word for word, row in rows.items() if bears_on_orders(word)}
-        self._telling: Final = self._hinting.union(self._topics, self._orders)
+    def __init__(self, words: Sequence[bytes], entries: Sequence[bytes] | None = None) -> None:
+        """Take distinct words, and an entry for each, none empty; without entries, its place, as `rows_of` reads it."""
+        if entries is None:
+            entries = [place.to_bytes(ROW_BYTES, sys.byteorder) for place in range(len(words))]
+        known = dict(zip(words, entries, strict=True))
+        self.last: Final = list(known.values())[-1:]
+        """The last word's entry, if there is a word."""
+        self._entry_of: Final = known.get
+        self._hinting: Final = frozenset(filter(is_hint, known))
+        self._orders: Final = frozenset(filter(bears_on_orders, known))
+        self._telling: Final = self._hinting.union(self._orders, _TOPIC_OF)
 
-    def look_up(self, distinct: Collection[bytes]) -> Found:
+    def look_up(self, distinct: dict[bytes, None]) -> Found:
         """Look up distinct words of anything but blanks, then the runs of letters in those that are not known."""
-        found = list(map(self._row_of, distinct))
-        rows = [row for row in found if row is not None]
-        telling = self._telling.intersection(rows)
-        if len(rows) == len(found):
-            return Found(rows, telling, [], [])
-        others = [word for word, row in zip(distinct, found, strict=True) if row is None]
-        unknown = list(filter(bytes.isalpha, others))
-        if len(unknown) < len(others):
-            mixed = [word for word in others if not word.isalpha()]
-            for run in dict.fromkeys(b" ".join(mixed).translate(TO_LETTERS).split()):
+        found = list(map(self._entry_of, distinct))
+        known = list(filter(None, found))
+        telling = self._telling.intersection(distinct)
+        if len(known) == len(found):
+            return Found(known, telling, b"", [])
+        listed = list(compress(distinct, map(not_, found)))
+        others = b" ".join(listed)
+        unknown = list(filter(bytes.isalpha, listed))
+        if len(unknown) < len(listed):
+            for run in dict.fromkeys(others.translate(TO_LETTERS).split()):
                 if run not in distinct:
-                    row = self._row_of(run)
-                    if row is None:
+                    entry = self._entry_of(run)
+                    if entry is None:
                         unknown.append(run)
                     else:
-                        rows.append(row)
-        return Found(rows, telling, others, unknown)
+                        known.append(entry)
+        return Found(known, telling, others, unknown)
 
     def look_up_letters(self, text: bytes) -> Found:
         """Look up the distinct runs of letters in a text."""
@@ -82,24 +90,27 @@ class Vocabulary:
 
     def hints_at_orders(self, found: Found) -> bool:
         """Tell whether one of the words may belong to an order."""
-        return not self._hinting.isdisjoint(found.telling) or is_hint(b" ".join(found.others))
+        return not self._hinting.isdisjoint(found.telling) or is_hint(found.others)
 
     def runs_for_orders(self, *founds: Found) -> frozenset[bytes]:
         """Return the runs of letters that bear on orders, and those that are not known."""
-        known = (self._orders[row] for found in founds for row in found.telling if row in self._orders)
-        others = b" ".join([word for found in founds for word in found.others])
+        known = (word for found in founds for word in self._orders.intersection(found.telling))
+        others = b" ".join([found.others for found in founds])
         return frozenset((*known, *others.translate(TO_LETTERS).split()))
 
-    def count_topics(self, found: Found) -> list[int]:
-        """Count the distinct words of each topic."""
-        counts = [0] * len(TOPIC_NAMES)
-        for row in found.telling:
-            for position in self._topics.get(row, ()):
-                counts[position] += 1
-        for word in _TOPIC_WORDS.intersection(found.others):
-            for position in _TOPIC_OF[word]:
-                counts[position] += 1
-        return counts
+
+def count_topics(found: Found) -> list[int]:
+    """Count the distinct words of each topic, known or not."""
+    counts = [0] * len(TOPIC_NAMES)
+    for word in found.telling:
+        for position in _TOPIC_OF.get(word, ()):
+            counts[position] += 1
+    return counts
+
+
+def rows_of(entries: Iterable[bytes]) -> NDArray[np.int64]:
+    """Return the places that a vocabulary without entries of its own gave its words."""
+    return np.frombuffer(b"".join(entries), dtype=np.int64)
 
 
 NO_WORDS: Final = Vocabulary(())

@@ -11,7 +11,7 @@ from gateway.classify.features import (
     TAIL_CHARS,
     measure_text,
 )
-from gateway.classify.vocabulary import Vocabulary
+from gateway.classify.vocabulary import Vocabulary, rows_of
 
 
 def features_of(text):
@@ -157,7 +157,7 @@ PIECES = [*(word.decode() for word in WORDS), "lock-free", "naïve", "ab1", "it"
 def test_what_a_vocabulary_knows_changes_no_feature_and_only_tells_known_words_apart(text, known):
     plain, found = measure_text(text), measure_text(text, Vocabulary(known))
     assert np.array_equal(found.features, plain.features)
-    words = [known[row] for row in found.rows]
+    words = [known[row] for row in rows_of(found.known)]
     assert len(set(words)) == len(words)
     assert sorted(words + found.unknown) == sorted(plain.unknown)
     assert found.unknown == [word for word in plain.unknown if word not in known]
@@ -165,9 +165,9 @@ def test_what_a_vocabulary_knows_changes_no_feature_and_only_tells_known_words_a
 
 def test_rows_of_the_stem_come_before_those_of_the_options():
     found = measure_text("the lock of one\nA. prove the\nB. free", Vocabulary(WORDS))
-    words = [WORDS[row] for row in found.rows]
-    assert words[: found.stem_rows] == [b"the", b"lock", b"of", b"one"]
-    assert words[found.stem_rows :] == [b"a", b"prove", b"b", b"free"]
+    words = [WORDS[row] for row in rows_of(found.known)]
+    assert words[: found.in_stem] == [b"the", b"lock", b"of", b"one"]
+    assert words[found.in_stem :] == [b"a", b"prove", b"b", b"free"]
 
 
 def test_a_topic_needs_the_whole_word_known_or_not():
@@ -210,7 +210,7 @@ def test_options_are_taken_apart_from_the_stem_whatever_their_notation(options):
 def test_prose_and_code_have_no_options(text):
     every = Vocabulary(measure_text(text).unknown)
     found = measure_text(text, every)
-    assert found.stem_rows == len(found.rows)
+    assert found.in_stem == len(found.known)
 
 
 def test_bullets_are_counted_after_the_first_line():

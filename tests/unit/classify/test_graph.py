@@ -10,14 +10,18 @@ import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import numpy_helper
 
+from gateway.classify.features import TextMeasures
+from gateway.classify.feed import OUTPUTS, feed_of
 from gateway.classify.graph import Graph, OtherGraphError
-from gateway.classify.onnx import FEATURES, OUTPUTS, WEIGHTS, WORDS, OnnxClassifier
+from gateway.classify.onnx import OnnxClassifier
 from gateway.schema.conversation import Conversation, Turn
 from tests.routers import SHIPPED, copy_router, version_of
 
 MODEL = (SHIPPED / "model.onnx").read_bytes()
 ROWS, FIGURES, MEASURES = 23_960, 23, 34
+ROW_ENTRIES = [row.to_bytes(8, sys.byteorder) for row in range(ROWS)]
 
 
 @pytest.fixture(scope="module")
@@ -34,15 +38,22 @@ SPREADS = st.sampled_from([0.0, 1.0, 100.0, 1e30])
 
 
 @settings(deadline=None, max_examples=200)
-@given(st.lists(st.integers(0, ROWS - 1), max_size=300), st.integers(0, 2**32 - 1), SPREADS)
-def test_it_judges_as_onnxruntime_does(oracle, graph, words, seed, spread):
-    chance = np.random.default_rng(seed)
-    weights = chance.random((2, len(words)), dtype=np.float32) / np.float32(max(len(words), 1) ** 0.5)
-    measured = (chance.standard_normal((1, MEASURES)) * spread).astype(np.float32)
-    feed = {FEATURES: measured, WORDS: np.array(words, dtype=np.int64), WEIGHTS: weights}
-    theirs, ours = oracle.run(OUTPUTS, feed)[0], graph.run(OUTPUTS, feed)[0]
-    assert ours.shape == theirs.shape == (1, FIGURES)
-    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=2e-6)
+@given(st.lists(st.integers(0, ROWS - 1), max_size=300), st.integers(0, 2**32 - 1), SPREADS, st.data())
+def test_it_judges_as_onnxruntime_does(oracle, graph, words, seed, spread, data):
+    features = (np.random.default_rng(seed).standard_normal(MEASURES) * spread).astype(np.float32)
+    in_stem = data.draw(st.just(len(words)) | st.integers(0, len(words)))
+    by_row = TextMeasures(features, [ROW_ENTRIES[word] for word in words], in_stem, [])
+    ours = graph.judge(TextMeasures(features, [graph.entries[word] for word in words], in_stem, []))
+    theirs = oracle.run(OUTPUTS, feed_of(by_row))[0]
+    assert (1, len(ours)) == theirs.shape == (1, FIGURES)
+    np.testing.assert_allclose(ours, theirs[0], rtol=1e-5, atol=2e-6)
+
+
+def test_more_words_than_there_are_ones_ready_for(oracle, graph):
+    words, features = range(3000), np.zeros(MEASURES, dtype=np.float32)
+    ours = graph.judge(TextMeasures(features, [graph.entries[word] for word in words], 2000, []))
+    theirs = oracle.run(OUTPUTS, feed_of(TextMeasures(features, [ROW_ENTRIES[word] for word in words], 2000, [])))[0]
+    np.testing.assert_allclose(ours, theirs[0], rtol=1e-5, atol=2e-6)
 
 
 def test_it_tells_what_the_file_says_beside_the_graph(oracle, graph):
@@ -108,9 +119,17 @@ def _feed_a_tensor(model):
     model.graph.input.add().name = "low"
 
 
+def _let_domains_read_the_stem(model):
+    heads = next(tensor for tensor in model.graph.initializer if tensor.name == "heads")
+    numbers = numpy_helper.to_array(heads).copy()
+    numbers[MEASURES + FIGURES - 1, FIGURES - 1] = 1.0
+    heads.CopyFrom(numpy_helper.from_array(numbers, "heads"))
+
+
 @pytest.mark.parametrize(
     "change",
     [
+        _let_domains_read_the_stem,
         _name_a_domain,
         _point_to_another_file,
         _name_another_opset,

@@ -227,5 +227,5 @@ async def test_a_long_text_is_scored_off_the_loop_where_a_short_one_is_not(guard
 def test_the_worst_case_has_many_words_options_scripts_and_orders():
     text = worst_case().turns[0].text
     found = measure_text(text, Vocabulary(measure_text(text).unknown))
-    assert len(found.rows) > found.stem_rows > 120
+    assert len(found.known) > found.in_stem > 120
     assert found.features[FEATURE_NAMES.index("non_latin_share")] > 0
