@@ -36,7 +36,7 @@ from gateway.core.deadlines import Wheel
 from gateway.core.errors import internal_error
 from gateway.limits.in_flight import InFlight
 from gateway.pipeline import Parts, Pipeline
-from gateway.record import AnswerRecord, Feedback, Record, Recorder, RouterRecord
+from gateway.record import AnswerRecord, Feedback, Record, Recorder, RouterRecord, Tray
 from gateway.routing.bars import Bars
 from gateway.routing.exchange import PERIOD_S, HeldShare, Shares
 from gateway.routing.routes import build_routes
@@ -221,7 +221,7 @@ class Factory:
                 flights=_flights(settings),
                 cache=self._cache(settings),
                 sessions=sessions,
-                record=Recorder(parts, self._count_fail_open).record,
+                record=Tray(Recorder(parts, self._count_fail_open)).put,
                 count_fail_open=self._count_fail_open,
                 feedback=self._feedback(answers, learning_log),
                 bars=self._bars,

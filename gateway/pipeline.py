@@ -28,6 +28,7 @@ from gateway.core.deadlines import Wheel
 from gateway.core.errors import PosternError, UpstreamTimeoutError, internal_error
 from gateway.core.judges import Detector, Judge
 from gateway.core.reply import Reply, Spent, is_here, pour_of, read_all
+from gateway.core.step import IN_STEP
 from gateway.core.tokens import estimate_prompt_tokens
 from gateway.limits.in_flight import InFlight
 from gateway.routing.bars import Bars
@@ -110,6 +111,7 @@ class Pipeline:
         route = await self.receive(ctx, client)
         with self.admit(ctx):
             entry = await self.lookup(ctx, route)
+            await IN_STEP
             await self.recall(ctx, route, entry)
             await self.protect(ctx, route)
             await self.classify(ctx)
@@ -196,11 +198,13 @@ class Pipeline:
         if ctx.router is None or ctx.wishes.tier is not None or ctx.judgement is not None:
             return
         ctx.phase = _AT_CLASSIFY
+        ctx.stopwatch.lap(_GATEWAY)
         tenant = ctx.caller.tenant if ctx.caller else None
         ctx.judgement = await self.parts.classifiers[ctx.router].judge(ctx.asked.conversation, tenant)
         if ctx.judgement is None:
             self.parts.count_fail_open(CLASSIFY_STAGE)
         ctx.stopwatch.lap(_CLASSIFY)
+        await IN_STEP
 
     def choose(self, ctx: RequestContext, route: Route) -> None:
         """Choose the model: candidates first, then the policy among them."""
@@ -258,6 +262,7 @@ class Pipeline:
 
     def settle(self, ctx: RequestContext) -> None:
         """Account for the request. Synchronous: it also runs while a request is being cancelled."""
+        ctx.stopwatch.stop()
         if ctx.usage is not None and ctx.model is not None:
             if ctx.bill is None or ctx.pays is not ctx.is_own_call:  # else it stands as it was told to the client
                 ctx.bill = bill_of(ctx, ctx.usage, self.parts.models, pays=ctx.pays)
@@ -378,6 +383,7 @@ class Pipeline:
         """Let go of upstreams and of what has not been stored; nothing may be in flight any more."""
         await self.parts.flights.close()
         await self.parts.dispatcher.close()
+        await IN_STEP  # what ended last is taken down after its turn
         await self.parts.sessions.close()
         if self.parts.feedback is not None:
             await self.parts.feedback.close()

@@ -3,7 +3,8 @@
 Each part fails open by itself: an answer that was given stays given, whatever becomes of its account.
 """
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,19 +27,41 @@ WatchOf = Callable[[str], RouterWatch | None]
 
 @dataclass(frozen=True, slots=True)
 class Recorder:
-    """The account of a request: its parts by the names under which their failing open is counted."""
+    """The account of requests: its parts by the names under which their failing open is counted."""
 
     parts: Mapping[str, Record]
     count_fail_open: Callable[[str], None]
 
-    def record(self, ctx: RequestContext) -> None:
-        """Take down one finished request. Synchronous: it also runs while a request is being cancelled."""
+    def record(self, finished: Iterable[RequestContext]) -> None:
+        """Take down finished requests."""
         for name, record in self.parts.items():
-            try:
-                record(ctx)
-            except Exception as exc:  # noqa: BLE001 - fails open: an answer that was given stays given
-                self.count_fail_open(name)
-                log_failure(internal_error(exc))
+            for ctx in finished:
+                try:
+                    record(ctx)
+                except Exception as exc:  # noqa: BLE001 - fails open: an answer that was given stays given
+                    self.count_fail_open(name)
+                    log_failure(internal_error(exc))
+
+
+class Tray:
+    """Requests that ended in one turn of the event loop. They are taken down together: core/step.py says why.
+
+    They are before anything that comes in the next turn, so whoever has read an answer finds it in the account.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._finished: list[RequestContext] = []
+
+    def put(self, ctx: RequestContext) -> None:
+        """Take a finished request. Synchronous: it also runs while a request is being cancelled."""
+        if not self._finished:
+            asyncio.get_running_loop().call_soon(self._empty)
+        self._finished.append(ctx)
+
+    def _empty(self) -> None:
+        finished, self._finished = self._finished, []
+        self._recorder.record(finished)
 
 
 @dataclass(frozen=True, slots=True)

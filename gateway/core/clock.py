@@ -25,11 +25,12 @@ class Stage(StrEnum):
 class Stopwatch:
     """Measure stages one after the other: `lap` ends the stage that began at the lap before."""
 
-    __slots__ = ("_at_s", "_clock", "durations_s", "started_s")
+    __slots__ = ("_at_s", "_clock", "durations_s", "ended_s", "started_s")
 
     def __init__(self, clock: Clock = monotonic_s) -> None:
         self._clock = clock
         self.started_s = self._at_s = clock()
+        self.ended_s: float | None = None
         self.durations_s: dict[Stage, float] = {}
 
     def skip(self) -> None:
@@ -42,6 +43,10 @@ class Stopwatch:
         self.durations_s[stage] = self.durations_s.get(stage, 0.0) + now_s - self._at_s
         self._at_s = now_s
 
+    def stop(self) -> None:
+        """Take note that the request has ended; no stage comes after it."""
+        self.ended_s = self._clock()
+
     def elapsed_s(self) -> float:
-        """Return the time since the start."""
-        return self._clock() - self.started_s
+        """Return the time since the start, up to the end if there was one."""
+        return (self._clock() if self.ended_s is None else self.ended_s) - self.started_s

@@ -37,3 +37,10 @@ def test_the_overhead_is_every_stage_but_the_upstream():
         clock.pass_s(seconds)
         ctx.stopwatch.lap(stage)
     assert ctx.overhead_s == pytest.approx(0.75)
+
+
+def test_what_was_stopped_takes_no_longer_however_late_it_is_read():
+    times = iter([1.0, 3.0, 9.0])
+    stopwatch = Stopwatch(lambda: next(times))
+    stopwatch.stop()
+    assert (stopwatch.elapsed_s(), stopwatch.elapsed_s()) == (2.0, 2.0)

@@ -7,7 +7,8 @@ from gateway.core.clock import Stage
 from gateway.core.context import Caller, Decision, Reason
 from gateway.core.errors import UpstreamUnavailableError
 from gateway.core.judgement import Judgement
-from gateway.record import AnswerRecord, Feedback, Recorder, RouterRecord, chance_of
+from gateway.core.step import IN_STEP
+from gateway.record import AnswerRecord, Feedback, Recorder, RouterRecord, Tray, chance_of
 from gateway.routing.routes import build_routes
 from gateway.settings.feedback import FeedbackSettings
 from gateway.settings.root import Settings
@@ -106,7 +107,7 @@ async def office():
 
 
 async def test_a_finished_request_is_measured_watched_and_remembered(office):
-    office.recorder.record(finished())
+    office.recorder.record([finished()])
     assert len(office.measured) == 1
     assert office.metrics.judged == [("auto", "default", "main", "weak")]
     assert office.watch.seen == [JUDGED]
@@ -119,7 +120,7 @@ async def test_a_finished_request_is_measured_watched_and_remembered(office):
 async def test_a_judgement_that_came_with_a_cached_answer_is_no_live_traffic(office):
     ctx = finished()
     del ctx.stopwatch.durations_s[Stage.CLASSIFY]
-    office.recorder.record(ctx)
+    office.recorder.record([ctx])
     assert (office.watch.seen, office.metrics.judged) == ([], [])
 
 
@@ -133,20 +134,20 @@ async def test_a_judgement_that_came_with_a_cached_answer_is_no_live_traffic(off
     ],
 )
 async def test_what_nobody_judged_or_decided_is_watched_by_nobody(office, facts, judged):
-    office.recorder.record(finished(**facts))
+    office.recorder.record([finished(**facts)])
     assert (office.watch.seen, office.metrics.judged) == ([], judged)
 
 
 @pytest.mark.parametrize("facts", [{"judgement": None}, {"router": None}, {"router": "unwatched"}])
 async def test_a_mark_counts_where_no_router_gave_a_chance_but_tells_nothing_of_routers(office, facts):
-    office.recorder.record(finished(**facts))
+    office.recorder.record([finished(**facts)])
     await office.feedback.take("client:me", "req-1", 1.0)
     assert (office.watch.marks, len(office.metrics.marks)) == ([], 1)
 
 
 async def test_a_router_that_decides_for_a_share_is_counted_as_such():
     office = Office(next=TrialSettings(share=0.5))
-    office.recorder.record(finished(router="next", judgement=Judgement(0.5)))
+    office.recorder.record([finished(router="next", judgement=Judgement(0.5))])
     assert office.metrics.judged == [("auto", "next", "share", "strong")]
     assert (len(office.watches["next"].seen), office.watch.seen) == (1, [])
 
@@ -162,7 +163,7 @@ async def test_a_router_that_decides_for_a_share_is_counted_as_such():
 )
 async def test_a_shadow_is_set_against_what_was_decided(live, shadow, told):
     office = Office(shadow, next=TrialSettings(shadow=True))
-    office.recorder.record(finished(judgement=live))
+    office.recorder.record([finished(judgement=live)])
     assert office.metrics.shadowed == [("auto", "next", *told)]
     assert office.metrics.seconds == [("next", 0.25)]
     assert office.watches["next"].seen == ([] if shadow is None else [shadow])
@@ -171,14 +172,14 @@ async def test_a_shadow_is_set_against_what_was_decided(live, shadow, told):
 async def test_a_shadow_that_lags_is_counted_and_costs_nothing_else():
     office = Office(JUDGED, next=TrialSettings(shadow=True))
     office.shadows.is_full = True
-    office.recorder.record(finished())
+    office.recorder.record([finished()])
     assert (office.metrics.dropped, office.metrics.shadowed, office.fail_open) == (["next"], [], [])
 
 
 async def test_a_route_that_knows_no_threshold_has_no_sides():
     decision = Decision("small", Reason.PINNED, None, ())
     office = Office(JUDGED, next=TrialSettings(shadow=True))
-    office.recorder.record(finished(decision=decision))
+    office.recorder.record([finished(decision=decision)])
     assert office.metrics.judged == [("auto", "default", "main", None)]
 
 
@@ -187,12 +188,12 @@ NO_ANSWER = ({"failure": UpstreamUnavailableError("away")}, {"model": None}, {"i
 
 @pytest.mark.parametrize("facts", NO_ANSWER)
 async def test_a_request_without_an_answer_cannot_be_marked(office, facts):
-    office.recorder.record(finished(**facts))
+    office.recorder.record([finished(**facts)])
     assert office.answers._pending == {}
 
 
 async def test_only_the_first_mark_counts(office):
-    office.recorder.record(finished())
+    office.recorder.record([finished()])
     assert (await office.feedback.take("client:me", "req-1", 1.0)).previous is None
     assert (await office.feedback.take("client:me", "req-1", 0.0)).previous == 1.0
     assert [mark for *_, mark in office.metrics.marks] == [1.0]
@@ -200,14 +201,14 @@ async def test_only_the_first_mark_counts(office):
 
 
 async def test_a_mark_says_nothing_of_a_version_that_did_not_judge_it(office):
-    office.recorder.record(finished())
+    office.recorder.record([finished()])
     office.watch.version = "v2"
     await office.feedback.take("client:me", "req-1", 1.0)
     assert (len(office.metrics.marks), office.watch.marks) == (1, [])
 
 
 async def test_a_fallback_from_outside_the_ladder_has_no_tier_and_no_chance(office):
-    office.recorder.record(finished(model="elsewhere"))
+    office.recorder.record([finished(model="elsewhere")])
     marked = await office.feedback.take("client:me", "req-1", 1.0)
     assert (marked.answered.tier, marked.answered.chance, office.watch.marks) == (None, None, [])
 
@@ -215,19 +216,19 @@ async def test_a_fallback_from_outside_the_ladder_has_no_tier_and_no_chance(offi
 async def test_each_part_fails_open_by_itself(office):
     broken = Recorder({"metrics": lambda _: 1 / 0, **office.recorder.parts, "last": lambda _: 1 / 0},
                       office.fail_open.append)  # fmt: skip
-    broken.record(finished())
+    broken.record([finished()])
     assert office.fail_open == ["last"]
     Recorder(
         {"metrics": lambda _: 1 / 0, "feedback": office.recorder.parts["feedback"]}, office.fail_open.append
-    ).record(finished())
+    ).record([finished()])
     assert office.fail_open == ["last", "metrics"]
     assert (await office.feedback.take("client:me", "req-1", 1.0)).mark == 1.0
 
 
 async def test_an_anonymous_answer_is_marked_by_its_own_stranger(office):
-    office.recorder.record(finished(caller=Caller("anonymous", "stranger:")))
+    office.recorder.record([finished(caller=Caller("anonymous", "stranger:"))])
     assert (await office.feedback.take("stranger:", "req-1", 1.0)).mark == 1.0
-    office.recorder.record(finished(caller=None))
+    office.recorder.record([finished(caller=None)])
     assert (await office.feedback.take("", "req-1", 1.0)).mark == 1.0
 
 
@@ -237,3 +238,19 @@ def test_the_chance_is_that_of_the_models_ability():
     assert found[0] == pytest.approx(0.6)
     assert found[0] < found[1] < found[2] == pytest.approx(0.9)
     assert chance_of(finished(judgement=Judgement(0.2)), "small") is None
+
+
+async def test_what_ends_in_one_turn_is_taken_down_together_part_by_part_after_it():
+    taken = []
+    parts = {name: lambda ctx, name=name: taken.append((name, ctx.request_id)) for name in ("metrics", "log")}
+    tray = Tray(Recorder(parts, taken.append))
+    first, second, third = (decided_context() for _ in range(3))
+    first.request_id, second.request_id, third.request_id = "req-0", "req-1", "req-2"
+    tray.put(first)
+    tray.put(second)
+    assert taken == []
+    await IN_STEP
+    assert taken == [("metrics", "req-0"), ("metrics", "req-1"), ("log", "req-0"), ("log", "req-1")]
+    tray.put(third)
+    await IN_STEP
+    assert taken[4:] == [("metrics", "req-2"), ("log", "req-2")]
