@@ -12,7 +12,7 @@ from gateway.accounting.feedback import Answered, AnswerMemory, Marked
 from gateway.classify.shadow import BlockingJudge, Shadows
 from gateway.core.clock import Stage
 from gateway.core.context import RequestContext
-from gateway.core.errors import internal_error
+from gateway.core.errors import forget_frames, internal_error
 from gateway.core.judgement import Judgement
 from gateway.routing.routes import RouteTable
 from gateway.telemetry.logs import log_failure
@@ -62,6 +62,10 @@ class Tray:
     def _empty(self) -> None:
         finished, self._finished = self._finished, []
         self._recorder.record(finished)
+        for ctx in finished:
+            if ctx.failure is not None:
+                forget_frames(ctx.failure)
+                ctx.failure = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from gateway.api.exchange import DirectExchange
 from gateway.api.headers import RequestIds, wishes_of
 from gateway.api.live import Live
 from gateway.core.context import RequestContext
-from gateway.core.errors import DrainingError, MethodError, PosternError, forget_frames, internal_error
+from gateway.core.errors import DrainingError, MethodError, PosternError, internal_error
 from gateway.schema.request import Operation
 from gateway.telemetry.logs import log_failure
 
@@ -61,9 +61,6 @@ class Front:
         except Exception as exc:  # noqa: BLE001 - a task's supervisor: the walk told the client; telling may fail too
             log_failure(internal_error(exc), request_id=ctx.request_id)
         finally:
-            if ctx.failure is not None:
-                forget_frames(ctx.failure)
-                ctx.failure = None
             await exchange.close()
 
     @staticmethod

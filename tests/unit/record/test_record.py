@@ -254,3 +254,19 @@ async def test_what_ends_in_one_turn_is_taken_down_together_part_by_part_after_i
     tray.put(third)
     await IN_STEP
     assert taken[4:] == [("metrics", "req-2"), ("log", "req-2")]
+
+
+def fail():
+    raise UpstreamUnavailableError("gone")
+
+
+async def test_a_failure_is_cut_loose_from_the_request_once_it_is_taken_down():
+    seen = []
+    tray = Tray(Recorder({"log": lambda ctx: seen.append(ctx.failure.__traceback__ is not None)}, seen.append))
+    ctx = decided_context()
+    with pytest.raises(UpstreamUnavailableError) as caught:
+        fail()
+    ctx.failure = failure = caught.value
+    tray.put(ctx)
+    await IN_STEP
+    assert (seen, ctx.failure, failure.__traceback__) == ([True], None, None)
