@@ -18,6 +18,7 @@ from gateway.api.exchange import DirectExchange
 from gateway.api.live import Live
 from gateway.app import Factory
 from gateway.core.context import Phase, RequestContext
+from gateway.record import Recorder, Tray
 from gateway.settings.models import SimulatedSettings
 from gateway.settings.service import LimitsSettings
 from gateway.settings.simulated import simulated_settings
@@ -66,7 +67,7 @@ async def opened() -> AsyncIterator[Bench]:
     live = Live(factory.build(settings), settings)
     async with served(live) as url:
         bench = Bench(url, live, asyncio.get_running_loop())
-        live.pipeline.parts = replace(live.pipeline.parts, record=bench.record)
+        live.pipeline.parts = replace(live.pipeline.parts, record=Tray(Recorder({"bench": bench.record}, str)).put)
         yield bench
     await live.pipeline.close()
     await factory.close()
