@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import socket
+import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,7 +13,7 @@ import pytest
 import uvloop
 from msgspec import structs
 
-from gateway.api import exchange
+from gateway.api import exchange, front
 from gateway.api.connection import Connection
 from gateway.api.exchange import DirectExchange
 from gateway.api.live import Live
@@ -384,6 +385,26 @@ async def test_two_thousand_disconnects_leave_nothing_for_the_garbage_collector(
         gc.enable()
     assert bench.live.pipeline.parts.in_flight.count == 0
     assert (await bench.call(quick())).status == 200
+
+
+async def test_of_a_crowd_in_one_turn_each_is_served_and_who_has_left_is_accounted_for(bench, monkeypatch):
+    monkeypatch.setattr(front, "AT_ONCE", 4)
+    begun = []
+    begin = DirectExchange.begin_walk
+    monkeypatch.setattr(DirectExchange, "begin_walk", lambda one: (begun.append(one.has_gone), begin(one)))
+    wires = [await Wire.connect(bench.url) for _ in range(30)]
+    bench.loop.call_soon_threadsafe(time.sleep, 0.3)  # what is sent meanwhile arrives in one turn
+    for wire in wires:
+        await wire.send(quick())
+    for wire in wires[::3]:
+        wire.leave(reset=True)
+    stayed = [wire for place, wire in enumerate(wires) if place % 3]
+    assert {(await wire.response()).status for wire in stayed} == {200}
+    await eventually(lambda: len(bench.records) == 30)
+    assert sorted(outcome for outcome, _ in bench.records) == ["cancelled"] * 10 + ["ok"] * 20
+    assert any(begun)  # some had left before their walk began
+    assert bench.live.pipeline.parts.in_flight.count == 0
+    await asyncio.gather(*(wire.close() for wire in stayed))
 
 
 async def test_a_fault_of_ours_while_answering_hangs_nobody(bench, monkeypatch):
