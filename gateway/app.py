@@ -202,13 +202,13 @@ class Factory:
         answers, sessions = self._answers(settings), self._sessions(settings)
         learning_log = self._learning_log(settings)
         routers = RouterRecord(routes, classifiers, self._watches.get, self._router_metrics, self._shadows)
-        parts: dict[str, Record] = {"metrics": self.metrics.record, "routers": routers.record}
-        parts["session"] = sessions.remember
+        together: dict[str, Record] = {"metrics": self.metrics.record, "routers": routers.record}
+        at_once: dict[str, Record] = {"session": sessions.remember}
         if answers is not None:
-            parts["feedback"] = AnswerRecord(answers, self._watches.get).record
+            at_once["feedback"] = AnswerRecord(answers, self._watches.get).record
         if learning_log is not None:
-            parts["learning_log"] = learning_log.record
-        parts["log"] = log_request
+            together["learning_log"] = learning_log.record
+        together["log"] = log_request
         pipeline = Pipeline(
             Parts(
                 models=settings.models,
@@ -221,7 +221,7 @@ class Factory:
                 flights=_flights(settings),
                 cache=self._cache(settings),
                 sessions=sessions,
-                record=Tray(Recorder(parts, self._count_fail_open)).put,
+                record=Tray(Recorder(at_once, self._count_fail_open), Recorder(together, self._count_fail_open)).put,
                 count_fail_open=self._count_fail_open,
                 feedback=self._feedback(answers, learning_log),
                 bars=self._bars,

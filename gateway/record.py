@@ -44,24 +44,26 @@ class Recorder:
 
 
 class Tray:
-    """Requests that ended in one turn of the event loop. They are taken down together: core/step.py says why.
+    """Requests that ended in one turn of the event loop, to be taken down together: core/step.py says why.
 
-    They are before anything that comes in the next turn, so whoever has read an answer finds it in the account.
+    What the next request may ask for is taken down at once: where the conversation was held, which answer is marked.
     """
 
-    def __init__(self, recorder: Recorder) -> None:
-        self._recorder = recorder
+    def __init__(self, at_once: Recorder, together: Recorder) -> None:
+        self._at_once = at_once
+        self._together = together
         self._finished: list[RequestContext] = []
 
     def put(self, ctx: RequestContext) -> None:
         """Take a finished request. Synchronous: it also runs while a request is being cancelled."""
+        self._at_once.record((ctx,))
         if not self._finished:
             asyncio.get_running_loop().call_soon(self._empty)
         self._finished.append(ctx)
 
     def _empty(self) -> None:
         finished, self._finished = self._finished, []
-        self._recorder.record(finished)
+        self._together.record(finished)
         for ctx in finished:
             if ctx.failure is not None:
                 forget_frames(ctx.failure)

@@ -45,11 +45,21 @@ class Front:
         settings = self._live.settings
         exchange = DirectExchange(connection, settings.limits.max_body_bytes, settings.server.body_timeout_s)
         exchange.extra_lines = self._live.fleet_line
-        if self._unbegun < AT_ONCE:
+        if self._unbegun < AT_ONCE and not self._waiting:
             self._start(connection, operation, exchange)
         else:
+            if not self._waiting:
+                connection.loop.call_soon(self._start_more, connection.loop)
             self._waiting.append((connection, operation, exchange))
         return exchange
+
+    def _start_more(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start the next batch: all that were started before have begun by now."""
+        self._unbegun = 0
+        for _ in range(min(len(self._waiting), AT_ONCE)):
+            self._start(*self._waiting.popleft())
+        if self._waiting:
+            loop.call_soon(self._start_more, loop)
 
     def _start(self, connection: Connection, operation: Operation, exchange: DirectExchange) -> None:
         self._unbegun += 1
@@ -57,9 +67,6 @@ class Front:
 
     async def _serve(self, operation: Operation, exchange: DirectExchange) -> None:
         self._unbegun -= 1
-        if not self._unbegun:
-            for _ in range(min(len(self._waiting), AT_ONCE)):
-                self._start(*self._waiting.popleft())
         exchange.begin_walk()
         ctx = RequestContext(operation, self._ids.id_of(exchange.headers))
         pipeline = self._live.pipeline

@@ -117,11 +117,12 @@ def _check_graph(model: Model, vocabulary: Vocabulary, figures: int, path: Path)
     measures = TextMeasures(np.zeros(len(FEATURE_NAMES), dtype=np.float32), last, len(last), [])
     try:
         judgement = model.judge(measures)
+        has_none = any(map(math.isnan, judgement))
     except Exception as error:  # onnxruntime's errors share no base but Exception
         raise ClassifierLoadError(f"{path}: the model can't be run: {error}; {_RETRAIN}") from error
     if len(judgement) != figures:
         raise ClassifierLoadError(f"{path}: expected {figures} figures, the model gives {len(judgement)}; {_RETRAIN}")
-    if any(map(math.isnan, judgement)):
+    if has_none:
         raise ClassifierLoadError(f"{path}: the model gives figures that are none; {_RETRAIN}")
 
 

@@ -32,6 +32,8 @@ class RuntimeGraph:
     def judge(self, measures: TextMeasures) -> list[float]:
         """Return a text's judgement. Raises onnxruntime's errors, and ValueError for a judgement of another shape."""
         (judgement,) = self._inner.run(OUTPUTS, feed_of(measures), None)
+        if judgement.ndim != 2:
+            raise ValueError(f"a judgement is a row of figures, not of the shape {judgement.shape}")
         row: list[float]
         (row,) = judgement.tolist()
         return row

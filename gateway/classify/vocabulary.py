@@ -57,7 +57,7 @@ class Vocabulary:
         if entries is None:
             entries = [place.to_bytes(ROW_BYTES, sys.byteorder) for place in range(len(words))]
         known = dict(zip(words, entries, strict=True))
-        self.last: Final = list(known.values())[-1:]
+        self.last: Final = list(entries[-1:])
         """The last word's entry, if there is a word."""
         self._entry_of: Final = known.get
         self._hinting: Final = frozenset(filter(is_hint, known))

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import socket
-import time
+import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -68,7 +68,9 @@ async def opened() -> AsyncIterator[Bench]:
     live = Live(factory.build(settings), settings)
     async with served(live) as url:
         bench = Bench(url, live, asyncio.get_running_loop())
-        live.pipeline.parts = replace(live.pipeline.parts, record=Tray(Recorder({"bench": bench.record}, str)).put)
+        live.pipeline.parts = replace(
+            live.pipeline.parts, record=Tray(Recorder({}, str), Recorder({"bench": bench.record}, str)).put
+        )
         yield bench
     await live.pipeline.close()
     await factory.close()
@@ -393,11 +395,13 @@ async def test_of_a_crowd_in_one_turn_each_is_served_and_who_has_left_is_account
     begin = DirectExchange.begin_walk
     monkeypatch.setattr(DirectExchange, "begin_walk", lambda one: (begun.append(one.has_gone), begin(one)))
     wires = [await Wire.connect(bench.url) for _ in range(30)]
-    bench.loop.call_soon_threadsafe(time.sleep, 0.3)  # what is sent meanwhile arrives in one turn
+    sent = threading.Event()
+    bench.loop.call_soon_threadsafe(sent.wait, 10)  # what is sent meanwhile arrives in one turn
     for wire in wires:
         await wire.send(quick())
     for wire in wires[::3]:
         wire.leave(reset=True)
+    sent.set()
     stayed = [wire for place, wire in enumerate(wires) if place % 3]
     assert {(await wire.response()).status for wire in stayed} == {200}
     await eventually(lambda: len(bench.records) == 30)

@@ -112,6 +112,7 @@ async def test_a_worker_that_dies_again_and_again_is_started_ever_slower_and_cal
         pid = await ready(engine)
         os.kill(pid, signal.SIGKILL)
         await until(lambda gone=pid: is_gone(gone))
+        await until(lambda: engine._supervisor.ready is None)
     failure = await raised_by(text_of(engine))
     assert isinstance(failure, UpstreamModelUnavailableError)
     assert "SIGKILL" in (await engine.look()).problem

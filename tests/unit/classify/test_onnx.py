@@ -194,6 +194,29 @@ def test_a_vocabulary_longer_than_the_table_is_refused(folder):
         OnnxClassifier.load(folder)
 
 
+def test_a_word_beyond_the_table_is_found_behind_a_word_that_comes_twice(folder):
+    replace(folder, small_model([0.5] * 22, words="alpha beta alpha"))
+    with pytest.raises(ClassifierLoadError, match="can't be run"):
+        OnnxClassifier.load(folder)
+
+
+@pytest.mark.parametrize("kind", ["Unsqueeze", "Cast"])
+def test_a_model_whose_judgement_is_no_row_of_numbers_is_refused(folder, kind):
+    model = small_model([0.5] * 5)
+    model.graph.node[-1].output[0] = "row"
+    if kind == "Cast":
+        model.graph.node.append(helper.make_node(kind, ["row"], ["judgement"], to=TensorProto.STRING))
+        model.graph.output[0].type.tensor_type.elem_type = TensorProto.STRING
+    else:
+        model.graph.initializer.append(helper.make_tensor("axes", TensorProto.INT64, [1], [2]))
+        model.graph.node.append(helper.make_node(kind, ["row", "axes"], ["judgement"]))
+        model.graph.output[0].type.tensor_type.shape.dim.add()
+    replace(folder, model)
+    edit(folder, domains=[])
+    with pytest.raises(ClassifierLoadError, match="can't be run"):
+        OnnxClassifier.load(folder)
+
+
 def test_a_model_that_gives_no_figures_is_refused(folder):
     replace(folder, small_model([0.5, 0.5, math.nan, 0.5, 6.0]))
     edit(folder, domains=[])

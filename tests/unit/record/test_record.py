@@ -243,17 +243,18 @@ def test_the_chance_is_that_of_the_models_ability():
 async def test_what_ends_in_one_turn_is_taken_down_together_part_by_part_after_it():
     taken = []
     parts = {name: lambda ctx, name=name: taken.append((name, ctx.request_id)) for name in ("metrics", "log")}
-    tray = Tray(Recorder(parts, taken.append))
+    at_once = Recorder({"session": lambda ctx: taken.append(("session", ctx.request_id))}, taken.append)
+    tray = Tray(at_once, Recorder(parts, taken.append))
     first, second, third = (decided_context() for _ in range(3))
     first.request_id, second.request_id, third.request_id = "req-0", "req-1", "req-2"
     tray.put(first)
     tray.put(second)
-    assert taken == []
+    assert taken == [("session", "req-0"), ("session", "req-1")]
     await IN_STEP
-    assert taken == [("metrics", "req-0"), ("metrics", "req-1"), ("log", "req-0"), ("log", "req-1")]
+    assert taken[2:] == [("metrics", "req-0"), ("metrics", "req-1"), ("log", "req-0"), ("log", "req-1")]
     tray.put(third)
     await IN_STEP
-    assert taken[4:] == [("metrics", "req-2"), ("log", "req-2")]
+    assert taken[6:] == [("session", "req-2"), ("metrics", "req-2"), ("log", "req-2")]
 
 
 def fail():
@@ -262,7 +263,8 @@ def fail():
 
 async def test_a_failure_is_cut_loose_from_the_request_once_it_is_taken_down():
     seen = []
-    tray = Tray(Recorder({"log": lambda ctx: seen.append(ctx.failure.__traceback__ is not None)}, seen.append))
+    log = Recorder({"log": lambda ctx: seen.append(ctx.failure.__traceback__ is not None)}, seen.append)
+    tray = Tray(Recorder({}, seen.append), log)
     ctx = decided_context()
     with pytest.raises(UpstreamUnavailableError) as caught:
         fail()
