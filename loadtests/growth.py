@@ -19,7 +19,7 @@ from loadtests import counting, machine, pythons, wrk
 from loadtests.bodies import Door, Plan, compose
 from loadtests.figures import Estimate, estimate, ratios
 from loadtests.processes import Stage, cores, free_port, missing, pinned
-from loadtests.subjects import Features, Upstreams, settings_of, start_redis, start_upstreams
+from loadtests.subjects import Features, Upstreams, serve, settings_of, start_redis, start_upstreams
 
 FLAT_BY = 0.15
 NUMBERS_A_TURN = 10_000_000
@@ -131,12 +131,7 @@ def start(size: Size, stage: Stage, upstreams: Upstreams) -> Gateway:
         settings["redis"] = {"url": f"redis://127.0.0.1:{redis_port}/0"}
     if size.entries:
         settings["cache"] = {"exact": {"max_entries": size.entries, "max_bytes": 2**40}}
-    port = free_port()
-    config = stage.folder / f"growth-{port}.yaml"
-    config.write_text(json.dumps(settings))
-    command = [pythons.postern(), "-m", "loadtests.filled" if size.entries else "gateway", "serve"]
-    command += ["--config", str(config), "--port", str(port), "--admin-port", "0", "--workers", str(features.workers)]
-    process = stage.start(command, port, stage.subject_core, pythons.CHECKOUT)
+    process, port = serve(stage, settings, features.workers, "loadtests.filled" if size.entries else "gateway")
     models = tuple(f"small-{n}" for n in range(features.models)) if features.route == "small" else (features.route,)
     return Gateway(size, process, Door(port, models, keys=tuple(keys)))
 

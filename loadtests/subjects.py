@@ -118,18 +118,25 @@ def start_postern(name: str, stage: Stage, upstreams: Upstreams) -> Subject:
         redis_port = free_port()
         settings["redis"] = {"url": f"redis://127.0.0.1:{redis_port}/0"}
         helpers.append(start_redis(stage, redis_port))
-    port = free_port()
-    config = stage.folder / f"{name}.yaml"
-    config.write_text(json.dumps(settings))
-    command = [pythons.postern(), "-m", "gateway", "serve", "--config", str(config), "--port", str(port)]
-    command += ["--admin-port", "0", "--workers", str(features.workers)]
-    process = stage.start(command, port, stage.subject_core, pythons.CHECKOUT)
+    process, port = serve(stage, settings, features.workers)
     names: tuple[str, ...]
     names, stream_name = (features.route,), f"{features.route}-stream"
     if features.route == "small":
         names, stream_name = tuple(f"small-{number}" for number in range(features.models)), "stream-0"
     instant, stream = (Door(port, one, keys=tuple(keys)) for one in (names, (stream_name,)))
     return Subject(name, [process], instant, stream, expected=features.expected, helpers=helpers)
+
+
+def serve(
+    stage: Stage, settings: dict[str, object], workers: int, module: str = "gateway"
+) -> tuple[subprocess.Popen[bytes], int]:
+    """Start a gateway with a configuration; return it and its port."""
+    port = free_port()
+    config = stage.folder / f"gateway-{port}.yaml"
+    config.write_text(json.dumps(settings))
+    command = [pythons.postern(), "-m", module, "serve", "--config", str(config), "--port", str(port)]
+    command += ["--admin-port", "0", "--workers", str(workers)]
+    return stage.start(command, port, stage.subject_core, pythons.CHECKOUT), port
 
 
 def settings_of(features: Features, keys: list[str], upstreams: Upstreams) -> dict[str, object]:

@@ -7,7 +7,7 @@ place for what training needs, `training_info`; the gateway reads the file only 
 """
 
 import zlib
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,7 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from gateway.classify.features import measure_text
 from gateway.classify.feed import FEATURES, JUDGEMENT, WEIGHTS, WORDS, feed_of
-from gateway.classify.onnx import FIGURES, VOCABULARY
+from gateway.classify.graph import FIGURES, choosing
+from gateway.classify.onnx import VOCABULARY
 from gateway.classify.vocabulary import Vocabulary
 from gateway.core.judgement import DOMAINS
 from router_models.heads import FRONTIER, WEAK, DomainHead, Floats, Linear, tell_domains
@@ -84,7 +85,7 @@ def to_model(space: Space, heads: Heads) -> onnx.ModelProto:
         "one_row": np.array([1, -1]),
         "low": space.low,
         "high": space.high,
-        "heads": np.vstack([of_measures, _CHOOSING]).astype(np.float32),
+        "heads": np.vstack([of_measures, choosing(LOGITS)]).astype(np.float32),
         "offset": offset.astype(np.float32),
         "parts": np.array([1, CHANCES, 1, len(DOMAINS)]),
         "of_chances": np.array([[-heads.chances], [0.0], [heads.chances]], dtype=np.float32),
@@ -117,17 +118,6 @@ def serving_bytes(model: bytes) -> int:
 
 def _node(kind: str, inputs: list[str], *outputs: str, **attributes: Any) -> onnx.NodeProto:
     return helper.make_node(kind, inputs, list(outputs), **attributes)
-
-
-def _choosing() -> Floats:
-    """Choose from what words add, told over the stem and over the whole: figures read the stem, domains the whole."""
-    chosen = np.zeros((2, LOGITS, LOGITS))
-    for logit in range(LOGITS):
-        chosen[int(logit >= FIGURES), logit, logit] = 1.0
-    return chosen.reshape(2 * LOGITS, LOGITS)
-
-
-_CHOOSING: Final = _choosing()
 
 
 def _folded(space: Space, heads: Heads) -> tuple[Floats, Floats, Floats]:

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
-from gateway.classify.onnx import FIGURES, SIGNALS
+from gateway.classify.graph import FIGURES
+from gateway.classify.onnx import SIGNALS
 from gateway.core.judgement import DOMAINS
 from router_models import export
 from router_models.artifact import Fit, Judged, build_manifest, write_artifact

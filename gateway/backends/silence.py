@@ -8,7 +8,7 @@ import asyncio
 from types import TracebackType
 from typing import Self
 
-from gateway.core.deadlines import Timer, Wheel, is_timeout
+from gateway.core.deadlines import Timer, Wheel, take_back
 
 
 class Silence:
@@ -72,7 +72,7 @@ class Silence:
         task, self._task = self._task, None
         if self._has_passed and task is not None:
             self._has_passed = False
-            if is_timeout(task, self._cancelling, kind):
+            if take_back(task, self._cancelling, kind):
                 raise TimeoutError from exc
 
     def end(self) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.classify.features import TextMeasures
+from gateway.classify.feed import INPUTS, OUTPUTS
 
 Node = tuple[str, tuple[str, ...], tuple[str, ...], tuple[tuple[str, int], ...]]
 Floats = NDArray[np.float32]
@@ -34,14 +35,13 @@ NODES: Final[tuple[Node, ...]] = (
     ("Softmax", ("domain_logits",), ("domains",), _AXIS),
     ("Concat", ("score", "chances", "log_tokens", "domains"), ("judgement",), _AXIS),
 )
-INPUTS: Final = ("features", "words", "weights")
-OUTPUTS: Final = ("judgement",)
 TENSORS: Final = ("table", "one_row", "low", "high", "heads", "offset", "parts", "of_chances")
 CHANCES: Final = 3
 OTHERS: Final = 2
 """The rank's logit before the chances, the tokens' after them."""
-IN_STEM: Final = CHANCES + OTHERS
-"""How many figures, the first ones, read the stem's words; the domains after them read all."""
+FIGURES: Final = CHANCES + OTHERS
+"""Win rate; weak, strong and frontier chance; log of the output tokens. They read the stem's words; the domains, which
+come after them, read all."""
 
 OPSET: Final = 17
 
@@ -73,17 +73,17 @@ class Graph:
         self.metadata: Final = metadata
         table, heads = (_take(tensors, name, 2) for name in ("table", "heads"))
         self._low, self._high, self._offset = (_take(tensors, name, 1) for name in ("low", "high", "offset"))
-        chances, figures, measures = _take(tensors, "of_chances", 2), len(self._offset), len(self._low)
-        parts = [1, CHANCES, 1, figures - IN_STEM]
+        chances, logits, measures = _take(tensors, "of_chances", 2), len(self._offset), len(self._low)
+        parts = [1, CHANCES, 1, logits - FIGURES]
         fits = (
             parts == tensors["parts"].tolist()
-            and figures > IN_STEM
-            and tensors["one_row"].tolist() in ([1, 2 * figures], [1, -1])
+            and logits > FIGURES
+            and tensors["one_row"].tolist() in ([1, 2 * logits], [1, -1])
             and chances.shape == (CHANCES, 1)
             and self._low.shape == self._high.shape
-            and table.shape[1] == figures
-            and heads.shape == (measures + 2 * figures, figures)
-            and np.array_equal(heads[measures:], _choosing(figures))
+            and table.shape[1] == logits
+            and heads.shape == (measures + 2 * logits, logits)
+            and np.array_equal(heads[measures:], choosing(logits))
         )
         if not fits:
             raise OtherGraphError
@@ -99,7 +99,7 @@ class Graph:
             parts = _known(memoryview(model), _OF_MODEL)
             graph = _known(_only(parts, _GRAPH), _OF_GRAPH)
             tensors = list(map(_tensor, graph[_INITIALIZER]))
-            inputs, outputs = (tuple(map(_name, graph[number])) for number in (_INPUTS, _OUTPUTS))
+            inputs, outputs = (list(map(_name, graph[number])) for number in (_INPUTS, _OUTPUTS))
             is_ours = (
                 tuple(map(_node, graph[_NODE])) == NODES
                 and (inputs, outputs) == (INPUTS, OUTPUTS)
@@ -123,12 +123,12 @@ class Graph:
             if in_stem == count:
                 sums += _ones(count) @ told * count**-0.5
             else:
-                sums[:IN_STEM] += _ones(in_stem) @ told[:in_stem, :IN_STEM] * max(in_stem, 1) ** -0.5
-                sums[IN_STEM:] += _ones(count) @ told[:, IN_STEM:] * count**-0.5
+                sums[:FIGURES] += _ones(in_stem) @ told[:in_stem, :FIGURES] * max(in_stem, 1) ** -0.5
+                sums[FIGURES:] += _ones(count) @ told[:, FIGURES:] * count**-0.5
         logits: list[float] = sums.tolist()
         chances = [_sigmoid(logit) for logit in logits[1 : 1 + CHANCES]]
         gained = sum(chance * worth for chance, worth in zip(chances, self._of_chances, strict=True))
-        return [_sigmoid(logits[0] + gained), *chances, logits[1 + CHANCES], *_softmax(logits[IN_STEM:])]
+        return [_sigmoid(logits[0] + gained), *chances, logits[1 + CHANCES], *_softmax(logits[FIGURES:])]
 
 
 _ONES: Final = np.ones(1024, dtype=np.float32)
@@ -139,12 +139,12 @@ def _ones(count: int) -> Floats:
     return _ONES[:count] if count <= len(_ONES) else np.ones(count, dtype=np.float32)
 
 
-def _choosing(figures: int) -> Floats:
-    """Return what chooses among what words add, told over the stem and over the whole: domains read the whole."""
-    chosen = np.zeros((2 * figures, figures), dtype=np.float32)
-    for figure in range(figures):
-        chosen[figure if figure < IN_STEM else figures + figure, figure] = 1.0
-    return chosen
+def choosing(logits: int) -> Floats:
+    """Choose from what words add, told over the stem and over the whole: figures read the stem, domains the whole."""
+    chosen = np.zeros((2, logits, logits), dtype=np.float32)
+    for logit in range(logits):
+        chosen[int(logit >= FIGURES), logit, logit] = 1.0
+    return chosen.reshape(2 * logits, logits)
 
 
 def _sigmoid(logit: float) -> float:

@@ -17,7 +17,7 @@ import numpy as np
 
 from gateway.classify.features import FEATURE_NAMES, FEATURE_VERSION, TextMeasures, measure_text
 from gateway.classify.feed import INPUTS, OUTPUTS
-from gateway.classify.graph import Graph, OtherGraphError
+from gateway.classify.graph import FIGURES, Graph, OtherGraphError
 from gateway.classify.memo import TextMemo
 from gateway.classify.turns import context_load, pick_texts
 from gateway.classify.vocabulary import Vocabulary
@@ -29,8 +29,6 @@ MANIFEST_FILE: Final = "manifest.json"
 VOCABULARY: Final = "vocabulary"
 """The model's metadata key that holds the words of its table, a line a row."""
 SIGNALS: Final = ("log_chars", "log_numbers", "non_latin_share", "known_word_share")
-FIGURES: Final = 5
-"""Win rate; weak, strong and frontier chance; log of the output tokens. The domains come after them."""
 MAX_LOG_TOKENS: Final = math.log(16_384)
 _CHARS, _NUMBERS, _NON_LATIN = map(FEATURE_NAMES.index, ("chars", "numbers", "non_latin_share"))
 _RETRAIN: Final = "retrain with `postern train`, or restore the folder from the release"

@@ -112,11 +112,11 @@ class Deadline:
     ) -> None:
         if not self._has_passed:
             self._timer.cancel()
-        elif is_timeout(self._task, self._cancelling, kind):
+        elif take_back(self._task, self._cancelling, kind):
             raise TimeoutError from exc
 
 
-def is_timeout(task: "asyncio.Task[object]", cancelling: int, kind: type[BaseException] | None) -> bool:
+def take_back(task: "asyncio.Task[object]", cancelling: int, kind: type[BaseException] | None) -> bool:
     """Take back a cancellation of ours; tell whether it ended the context, and nobody else wants the task to end.
 
     As `asyncio.timeout`: who was cancelled from elsewhere too stays cancelled. `cancelling`: its count before.

@@ -70,6 +70,15 @@ async def poured(source, taken):
         await source.pour(taken)
 
 
+async def begin_pouring(told, chunk):
+    """Return who takes, and the task that pours, once a first chunk has been poured."""
+    taken = Taken()
+    pouring = asyncio.create_task(poured(told.response, taken))
+    told.say(framed(chunk))
+    await taken.came.wait()
+    return taken, pouring
+
+
 @on_both_loops
 async def test_what_came_with_one_read_is_given_on_as_one():
     async with Told() as told:
@@ -118,10 +127,7 @@ async def test_the_last_chunks_and_the_end_are_left_to_the_reader():
 @on_both_loops
 async def test_a_connection_that_breaks_is_the_readers_to_hear_of():
     async with Told() as told:
-        taken = Taken()
-        pouring = asyncio.create_task(poured(told.response, taken))
-        told.say(framed(b"a"))
-        await taken.came.wait()
+        _, pouring = await begin_pouring(told, b"a")
         told.say(None)
         await pouring
         with pytest.raises(HttpError, match="in the middle of its answer"):
@@ -131,10 +137,7 @@ async def test_a_connection_that_breaks_is_the_readers_to_hear_of():
 @on_both_loops
 async def test_one_who_is_cancelled_while_chunks_are_poured_takes_none_any_more():
     async with Told() as told:
-        taken = Taken()
-        pouring = asyncio.create_task(poured(told.response, taken))
-        told.say(framed(b"a"))
-        await taken.came.wait()
+        taken, pouring = await begin_pouring(told, b"a")
         pouring.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await pouring
