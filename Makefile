@@ -96,7 +96,8 @@ lock: $(VENV)/.dev  ## write the locks anew from pyproject.toml
 	$(COMPILE) --group build -o locks/serve.txt
 	$(COMPILE) --group build --extra train -c locks/serve.txt -o locks/train.txt
 	$(COMPILE) --group build --extra onnx -c locks/serve.txt -o locks/onnx.txt
-	$(COMPILE) --group dev --extra train --extra onnx -c locks/train.txt -c locks/onnx.txt -o locks/dev.txt
+	$(COMPILE) --group build --extra otel -c locks/serve.txt -o locks/otel.txt
+	$(COMPILE) --group dev --extra train --extra onnx --extra otel -c locks/train.txt -c locks/onnx.txt -c locks/otel.txt -o locks/dev.txt
 
 clean:  ## remove what was made
 	rm -rf $(VENV) .triton .bench .mypy_cache .ruff_cache .pytest_cache tests/api/js/node_modules
