@@ -1,0 +1,3 @@
+{{/* Items of a NetworkPolicy's `egress`, from the gateway to Triton. Takes the root; nothing where there is none. */}}
+{{- define "postern.tritonEgress" -}}
+{{- end }}
