@@ -5,14 +5,12 @@ better default.
 """
 
 import asyncio
-import importlib
 import logging
 import multiprocessing
 import os
 import shutil
 import signal
 import socket
-import sys
 import tempfile
 from collections.abc import Callable
 from multiprocessing.context import SpawnProcess
@@ -37,7 +35,7 @@ class Workers:
     def __init__(self, settings: Settings, load: LoadSettings, work: Work, arguments: tuple[object, ...]) -> None:
         self._settings = settings
         self._load = load
-        self._work = _importable(work)
+        self._work = work
         self._arguments = arguments
         self._processes: list[SpawnProcess] = []
         self._is_stopping = False
@@ -100,12 +98,3 @@ class Workers:
             if process.is_alive():
                 process.kill()
                 process.join()
-
-
-def _importable(work: Work) -> Work:
-    """Return a function under a name that a spawned process can import: `python -m` calls its module `__main__`."""
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    if work.__module__ != "__main__" or spec is None:
-        return work
-    found: Work = getattr(importlib.import_module(spec.name), work.__name__)
-    return found

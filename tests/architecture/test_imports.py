@@ -83,7 +83,7 @@ def test_nothing_is_imported_inside_a_function(path):
 
 
 def test_serving_never_imports_what_trains():
-    code = "import sys, gateway.__main__; print(*sys.modules)"
+    code = "import sys, gateway.commands; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = {name.split(".")[0] for name in run.stdout.split()}
     assert not loaded & {"router_models", "sklearn", "onnx", "pyarrow", "pytest", "hypothesis"}
@@ -92,7 +92,7 @@ def test_serving_never_imports_what_trains():
 
 SERVE = """
 import asyncio, sys
-import gateway.__main__
+import gateway.commands
 from gateway.app import Factory, make_admin, make_data_app
 from gateway.api.live import Live
 from gateway.settings.simulated import simulated_settings

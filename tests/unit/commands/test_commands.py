@@ -9,10 +9,10 @@ import yaml
 from click.testing import CliRunner
 
 from gateway import app
-from gateway.__main__ import LATER, main
 from gateway.auth.keys import hash_key
 from gateway.backends.backend import BackendLoadError
 from gateway.classify.onnx import OnnxClassifier
+from gateway.commands import LATER, main
 from gateway.core.judgement import Judgement
 from gateway.settings.faults import SettingsError
 from gateway.settings.load import parse_settings
@@ -322,3 +322,17 @@ def test_an_explanation_loads_no_model_and_tells_the_field_that_one_cannot_carry
     assert re.search(r"strong +llama .* capability \(lacks messages\)$", told, re.MULTILINE)
     as_json = json.loads(run("explain", "--config", config, "--json", HARD).stdout)
     assert [one["lacks"] for one in as_json["candidates"]] == [None, "messages"]
+
+
+def test_what_kubernetes_sets_for_a_service_named_postern_is_no_option(monkeypatch):
+    """It sets NAME_PORT, NAME_SERVICE_HOST and the like in every pod."""
+    monkeypatch.setenv("POSTERN_PORT", "tcp://10.96.0.17:8080")
+    monkeypatch.setenv("POSTERN_SERVICE_HOST", "10.96.0.17")
+    monkeypatch.setenv("POSTERN_SERVICE_PORT", "8080")
+    monkeypatch.setenv("POSTERN_ADMIN_PORT", "tcp://10.96.0.18:8081")
+    monkeypatch.setenv("POSTERN_CONFIG", "/nowhere/postern.yaml")
+    found = run("serve")
+    assert found.exit_code == 2
+    assert found.output.splitlines() == [
+        "/nowhere/postern.yaml: cannot be read: No such file or directory; name a file that exists"
+    ]

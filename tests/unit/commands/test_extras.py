@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from gateway import extras
-from gateway.__main__ import main
+from gateway.commands import main
 
 DECLARED = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]["entry-points"]
 

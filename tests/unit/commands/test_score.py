@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.__main__ import main
 from gateway.app import ROUTERS
 from gateway.classify.onnx import OnnxClassifier
+from gateway.commands import main
 from gateway.offline import counted, score_lines
 
 PROMPTS = [

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from gateway.__main__ import main
+from gateway.commands import main
 from router_models.commands.calibrate import calibrate
 
 PRICES = ("--price", "weak=0.05/0.10", "--price", "strong=2.5/10")
