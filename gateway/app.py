@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import os
+import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -44,6 +45,7 @@ from gateway.settings.feedback import LearningLogSettings
 from gateway.settings.models import BackendKind, ModelSettings
 from gateway.settings.root import Settings
 from gateway.settings.service import RedisSettings
+from gateway.stores.breaker import Breaker, tell_in_log
 from gateway.stores.memory import DEFAULT_MAX_BYTES
 from gateway.stores.pipe_store import PipeStore
 from gateway.stores.shelf import Shelf
@@ -54,6 +56,7 @@ from gateway.telemetry.logs import log_failure
 from gateway.telemetry.metrics import METRICS_FOLDER, Metrics, render_in_turns, render_merged
 from gateway.telemetry.replicas import ReplicaMetrics
 from gateway.telemetry.router_watch import RouterMetrics, RouterWatch
+from gateway.telemetry.vitals import ProcessFigures, Vitals
 
 ROUTERS = Path(__file__).parent.parent / "router_models" / "artifacts"
 """Where routers that ship lie; a `router` that holds a slash is a folder of its own."""
@@ -134,15 +137,15 @@ def no_backends(name: str, settings: ModelSettings) -> list[Backend]:  # noqa: A
     return []
 
 
-Connect = Callable[[RedisSettings, Observe, Wheel], Store]
+Connect = Callable[[RedisSettings, Observe, Wheel, Breaker], Store]
 
 
 def connect_late(module: str, function: str) -> Connect:
     """Return a link to Redis whose module is imported when a configuration asks for it: redis-py takes 8 MB."""
 
-    def connect(settings: RedisSettings, observe: Observe, wheel: Wheel) -> Store:
+    def connect(settings: RedisSettings, observe: Observe, wheel: Wheel, breaker: Breaker) -> Store:
         found: Connect = getattr(importlib.import_module(module), function)
-        return found(settings, observe, wheel)
+        return found(settings, observe, wheel, breaker)
 
     return connect
 
@@ -167,6 +170,7 @@ class Factory:
 
     def __init__(self, metrics: Metrics, routers: Path = ROUTERS, make: Make | None = None) -> None:
         self.metrics = metrics
+        self.vitals = Vitals(metrics)
         self.wheel = Wheel()
         self._fleet = Fleet(make or make_backends(Commons(self.wheel)), self._tracker, ReplicaMetrics(metrics).show)
         self._in_flight: InFlight | None = None
@@ -199,6 +203,9 @@ class Factory:
         routes = build_routes(settings, self._held(settings, classifiers))
         self._bars.forget_others(settings.routes)
         self.metrics.know({*settings.models, *settings.routes})
+        self.metrics.foresee(settings.models, {client.team for client in settings.keys.clients.values()})
+        if settings.redis is None:
+            self.vitals.forget_redis()
         answers, sessions = self._answers(settings), self._sessions(settings)
         learning_log = self._learning_log(settings)
         routers = RouterRecord(routes, classifiers, self._watches.get, self._router_metrics, self._shadows)
@@ -305,13 +312,15 @@ class Factory:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._fleet.watch())
             tasks.create_task(self._tend_shares())
+            tasks.create_task(self.vitals.watch_loop())
             tasks.create_task(self.metrics.families.keep_poured())
 
     async def _tend_shares(self) -> None:
-        """Exchange with other gateways what holds the shares, and show the thresholds."""
+        """Look at Redis, exchange with other gateways what holds the shares, and show the thresholds."""
         while True:
             try:
                 await self._fleet.close_unused()
+                await self._shelf.look()
                 await self._shares.exchange()
                 for route, threshold in self._shares.thresholds().items():
                     self._show_threshold(route, threshold)
@@ -329,7 +338,8 @@ class Factory:
         self.metrics.child(self.metrics.attempts, model, outcome).inc()
 
     def _connect(self, settings: RedisSettings) -> Store:
-        return LINKS[urlsplit(settings.url.reveal()).scheme](settings, self._observe_redis, self.wheel)
+        breaker = Breaker(jitter=random.random, tell=self.vitals.redis_teller(tell_in_log))
+        return LINKS[urlsplit(settings.url.reveal()).scheme](settings, self._observe_redis, self.wheel, breaker)
 
     def _observe_redis(self, operation: str, seconds: float) -> None:
         self.metrics.child(self.metrics.redis, operation).observe(seconds)
@@ -374,4 +384,5 @@ def make_admin(metrics: Metrics, settings: Callable[[], Settings]) -> AsgiApp:
     folder = os.environ.get(METRICS_FOLDER)
     if folder is None:
         return make_admin_app(lambda: render_in_turns(metrics.registry), settings)
-    return make_admin_app(lambda: render_merged(folder), settings)
+    figures = ProcessFigures()
+    return make_admin_app(lambda: render_merged(folder, figures), settings)

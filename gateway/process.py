@@ -101,9 +101,11 @@ class Process:
                 return
             pipeline = self._factory.build(settings, is_strict=True)
         except (SettingsError, ClassifierLoadError) as exc:
+            self._factory.vitals.tell_reload(is_taken=False)
             log("reload_refused", level=logging.WARNING, problem=str(exc))
             return
         except Exception as exc:  # noqa: BLE001 - a supervisor: no file may end the watching of files
+            self._factory.vitals.tell_reload(is_taken=False)
             log("reload_refused", level=logging.ERROR, exc_info=exc, problem=type(exc).__name__)
             return
         if settings.server != self._live.settings.server:
@@ -112,6 +114,7 @@ class Process:
         task = asyncio.create_task(self._retire(old))
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
+        self._factory.vitals.tell_reload(is_taken=True)
         log("reloaded", routes=len(settings.routes), models=len(settings.models))
 
     def _watch_parent(self) -> None:

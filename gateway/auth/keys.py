@@ -61,7 +61,7 @@ class KeyRing:
 
 
 def _caller_of(name: str, client: ClientKeySettings) -> Caller:
-    return Caller(name, f"client:{name}", client.threshold_min, client.threshold_max)
+    return Caller(name, f"client:{name}", client.threshold_min, client.threshold_max, client.team)
 
 
 def _check_threshold(caller: Caller, wishes: Wishes) -> None:

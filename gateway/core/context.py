@@ -67,12 +67,16 @@ _, _, _MISS, _BYPASS = CacheOutcome
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who is calling. `tenant` separates what may be shared; `None` bounds mean no threshold may be asked for."""
+    """Who is calling, and for which team it is paid (`None`: for none).
+
+    `tenant` separates what may be shared; `None` bounds mean no threshold may be asked for.
+    """
 
     name: str
     tenant: str
     threshold_min: float | None = 0.0
     threshold_max: float | None = 1.0
+    team: str | None = None
 
 
 class Wishes(msgspec.Struct, frozen=True):

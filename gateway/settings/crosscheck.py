@@ -9,7 +9,7 @@ from gateway.settings.crosscheck_policy import check_abilities, check_policy
 from gateway.settings.crosscheck_service import check_keys, check_redis, check_server
 from gateway.settings.faults import Fault, suggest, under
 from gateway.settings.models import ModelSettings
-from gateway.settings.names import MAX_NAME_CHARACTERS, is_name
+from gateway.settings.names import NAME_REMEDY, is_name
 from gateway.settings.root import Settings
 from gateway.settings.routes import RouteSettings
 from gateway.settings.service import KeysSettings, RedisSettings, ServerSettings
@@ -53,11 +53,10 @@ def _check_names(draft: Draft) -> Iterator[Fault]:
     for section, names in (("models", draft.models), ("routes", draft.routes), ("keys.clients", clients)):
         for name in names or ():
             if not is_name(name):
-                yield Fault(
-                    under(section, name),
-                    "is no name",
-                    f"use 1 to {MAX_NAME_CHARACTERS} printable characters without spaces",
-                )
+                yield Fault(under(section, name), "is no name", NAME_REMEDY)
+    for name, client in clients.items():
+        if client.team is not None and not is_name(client.team):
+            yield Fault(under(under("keys.clients", name), "team"), "is no name", NAME_REMEDY)
 
 
 def _check_models(models: Mapping[str, ModelSettings | None] | None) -> Iterator[Fault]:

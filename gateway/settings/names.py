@@ -1,6 +1,7 @@
-"""What may name a model, a route or a client."""
+"""What may name a model, a route, a client or a team."""
 
 MAX_NAME_CHARACTERS = 128  # as a request id's: names travel in headers and metric labels
+NAME_REMEDY = f"use 1 to {MAX_NAME_CHARACTERS} printable characters without spaces"
 
 
 def is_name(text: str) -> bool:

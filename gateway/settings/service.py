@@ -83,7 +83,7 @@ class CacheSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ClientKeySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One client key: the SHA-256 of it in hex, and the thresholds it may ask for (`null`: none at all)."""
+    """One client key: the SHA-256 of it in hex, who pays, and the thresholds it may ask for (`null`: none at all)."""
 
     sha256: Annotated[
         str,
@@ -98,6 +98,9 @@ class ClientKeySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     threshold_max: Annotated[
         Share | None, Meta(description="The highest threshold it may ask for. null, with `threshold_min`: none at all.")
     ] = 1.0
+    team: Annotated[
+        str | None, Meta(description="Whose costs its requests are, in the metrics by team. null: told as `none`.")
+    ] = None
 
 
 class KeysSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

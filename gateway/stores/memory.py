@@ -77,6 +77,9 @@ class MemoryStore:
         _, value = self._entries.pop(key, (0.0, b""))
         self._bytes -= len(value)
 
+    async def ping(self) -> None:
+        """Return: it is always there."""
+
     async def close(self) -> None:
         """Forget everything."""
         self._entries.clear()

@@ -64,6 +64,10 @@ class PipeStore:
         command = pack((b"SET", PREFIX + key, pack_tally(tally), b"EX", ttl_s, b"NX"))
         return await self._ask("begin_tally", command, may_repeat=False) is not None
 
+    async def ping(self) -> None:
+        """Return once Redis has answered. Raises StoreUnavailableError."""
+        await self._ask("ping", pack((b"PING",)))
+
     async def close(self) -> None:
         """Close the connection."""
         await self._pipe.close()

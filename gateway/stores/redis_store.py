@@ -35,13 +35,19 @@ which makes a crowd look like an outage; and opening a connection takes 1 ms, so
 class RedisStore:
     """Keep values in Redis. Every failure, of whatever kind, is a StoreUnavailableError within the time-out."""
 
-    def __init__(self, settings: RedisSettings, observe: Observe, wheel: Wheel | None = None) -> None:
+    def __init__(
+        self,
+        settings: RedisSettings,
+        observe: Observe,
+        wheel: Wheel | None = None,
+        breaker: Breaker | None = None,
+    ) -> None:
         self._timeout_s = settings.timeout_s
         self._client = connect(settings)
         self._observe = observe
         self._places = asyncio.Semaphore(MAX_AT_ONCE)
         self._wheel = wheel or Wheel()
-        self._breaker = Breaker(jitter=random.random, tell=tell_in_log)
+        self._breaker = breaker or Breaker(jitter=random.random, tell=tell_in_log)
 
     async def get(self, key: str) -> bytes | None:
         """Return the value, or None. Raises StoreUnavailableError."""
@@ -79,6 +85,10 @@ class RedisStore:
         packed = pack_tally(tally)
         kept = await self._ask("begin_tally", lambda: self._client.set(PREFIX + key, packed, ex=ttl_s, nx=True))
         return bool(kept)
+
+    async def ping(self) -> None:
+        """Return once a server has answered. Raises StoreUnavailableError."""
+        await self._ask("ping", self._client.ping)
 
     async def close(self) -> None:
         """Close every connection."""

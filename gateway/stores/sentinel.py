@@ -16,6 +16,7 @@ from gateway.core.deadlines import Wheel
 from gateway.core.secret import Secret
 from gateway.settings.service import RedisSettings
 from gateway.stores.address import Address
+from gateway.stores.breaker import Breaker
 from gateway.stores.pipe import FindServer
 from gateway.stores.pipe_store import PipeStore
 from gateway.stores.store import Observe, refuse_url
@@ -23,7 +24,9 @@ from gateway.stores.store import Observe, refuse_url
 PORT = 26_379
 
 
-def sentinel_store(settings: RedisSettings, observe: Observe, wheel: Wheel | None = None) -> PipeStore:
+def sentinel_store(
+    settings: RedisSettings, observe: Observe, wheel: Wheel | None = None, breaker: Breaker | None = None
+) -> PipeStore:
     """Return a store on the master that redis+sentinel://[USER:PASSWORD@]HOST:PORT[,HOST:PORT...]/SERVICE[/DB] names.
 
     Everything in the url is percent-encoded as in any url. Raises SettingsError.
@@ -32,7 +35,7 @@ def sentinel_store(settings: RedisSettings, observe: Observe, wheel: Wheel | Non
         find = _finder(settings)
     except ValueError:
         refuse_url()
-    return PipeStore(settings, observe, wheel, find_server=find)
+    return PipeStore(settings, observe, wheel, breaker, find)
 
 
 def _finder(settings: RedisSettings) -> FindServer:

@@ -1,10 +1,11 @@
 """The stores of one process: in Redis where there is one, else each use its own in memory. They outlive reloads."""
 
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 
 from gateway.settings.service import RedisSettings
 from gateway.stores.memory import MemoryStore
-from gateway.stores.store import Store
+from gateway.stores.store import Store, StoreUnavailableError
 
 REDIS = "redis"
 
@@ -28,6 +29,13 @@ class Shelf:
         self._retire(REDIS)
         bounds = (max_entries, max_bytes)
         return self._keep(use, bounds) or self._put(use, bounds, MemoryStore(max_entries, max_bytes=max_bytes))
+
+    async def look(self) -> None:
+        """Ask Redis whether it is there: its breaker is to know before a request needs it, and once it is back."""
+        _, link = self._stores.get(REDIS, (None, None))
+        if link is not None:
+            with suppress(StoreUnavailableError):
+                await link.ping()
 
     def _keep(self, name: str, wanted: Hashable) -> Store | None:
         kept = self._stores.get(name)

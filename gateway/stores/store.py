@@ -47,6 +47,10 @@ class Store(Protocol):
         """Keep a tally unless there is one by now; tell whether it was kept. Raises StoreUnavailableError."""
         ...
 
+    async def ping(self) -> None:
+        """Return once the store has answered. Raises StoreUnavailableError."""
+        ...
+
     async def close(self) -> None:
         """Let go of every connection."""
         ...

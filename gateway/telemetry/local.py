@@ -118,7 +118,7 @@ class LocalFamily(Collector, Generic[T]):
     def pour(self, theirs: Any) -> None:
         """Add what is new to the same metric of prometheus_client's."""
         for values, child in list(self._children.items()):
-            child.pour(partial(theirs.labels, *values))
+            child.pour(partial(theirs.labels, *values) if values else lambda: theirs)
 
     @abstractmethod
     def _make(self) -> T: ...
@@ -158,7 +158,7 @@ class LocalCounter(LocalFamily[LocalCount]):
         family.add_sample(self.name + self.suffix, labels, child.value)
 
     def _write(self, labels: dict[str, str], child: LocalCount) -> str:
-        return f"{self.name}{self.suffix}{{{_inside(labels.items())}}} {_number(child.value)}\n"
+        return f"{self.name}{self.suffix}{_braced(_inside(labels.items()))} {_number(child.value)}\n"
 
 
 class LocalGauge(LocalCounter):
@@ -195,14 +195,14 @@ class LocalHistogram(LocalFamily[LocalSpread]):
         family.add_sample(f"{self.name}_sum", labels, child.sum)
 
     def _write(self, labels: dict[str, str], child: LocalSpread) -> str:
-        name, inside = self.name, _inside(labels.items())
+        name, braced = self.name, _braced(_inside(labels.items()))
         before = _inside((label, value) for label, value in labels.items() if label < LE)
         after = _inside((label, value) for label, value in labels.items() if label > LE)
         begin = f'{name}_bucket{{{before}{"," if before else ""}le="'
         close = f'"{"," if after else ""}{after}}} '
         running = _running(child.counts)
         lines = [f"{begin}{end}{close}{_number(count)}\n" for end, count in zip(self._ends, running, strict=True)]
-        lines += f"{name}_count{{{inside}}} {_number(running[-1])}\n", f"{name}_sum{{{inside}}} {_number(child.sum)}\n"
+        lines += f"{name}_count{braced} {_number(running[-1])}\n", f"{name}_sum{braced} {_number(child.sum)}\n"
         return "".join(lines)
 
 
@@ -217,6 +217,10 @@ def _running(counts: list[int]) -> list[float]:
 def _inside(labels: Iterable[tuple[str, str]]) -> str:
     """Return labels as they stand between braces: by name, as prometheus_client sorts them."""
     return ",".join(f'{name}="{_escape(value)}"' for name, value in sorted(labels))
+
+
+def _braced(inside: str) -> str:
+    return f"{{{inside}}}" if inside else ""
 
 
 def _escape(value: str) -> str:

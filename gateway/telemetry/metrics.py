@@ -11,9 +11,10 @@ from prometheus_client import CollectorRegistry, Gauge, disable_created_metrics
 from prometheus_client import Metric as Family
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
 
 from gateway.core.clock import Stage
-from gateway.core.context import Bill, Charge, RequestContext
+from gateway.core.context import Bill, Charge, Phase, RequestContext
 from gateway.core.errors import DrainingError, OverloadedError
 from gateway.telemetry import names
 from gateway.telemetry.families import POUR_S, Families
@@ -63,6 +64,10 @@ class Metrics:
         self.cost = families.counter(names.COST, "USD that answers cost.", "route", "model")
         self.baseline = families.counter(names.BASELINE, "USD had the strongest candidate served all.", "route")
         self.saved = families.counter(names.SAVED, "USD saved against the baseline.", "route")
+        self.team_cost = families.counter(names.TEAM_COST, "USD that a team's answers cost.", "team")
+        self.team_baseline = families.counter(
+            names.TEAM_BASELINE, "USD had the strongest candidate served all of a team's.", "team"
+        )
         self.energy = families.counter(names.ENERGY, "Wh that answers took.", "model")
         self.cache_requests = families.counter(names.CACHE_REQUESTS, "What the cache did.", "route", "outcome")
         self.attempts = families.counter(names.UPSTREAM_ATTEMPTS, "Calls to upstreams.", "model", "outcome")
@@ -106,6 +111,13 @@ class Metrics:
         self._combinations: dict[tuple[str, ...], _Bound] = {}
         self._overheads = _Overheads(self)
         self._lost_usd: dict[str, float] = {}
+        self._teams = _Teams(self)
+        for reason in (OverloadedError.code, DrainingError.code):
+            self.child(self.shed, reason)
+        for phase in Phase:
+            self.child(self.cancelled, phase)
+        for stage in names.FAIL_OPEN_STAGES:
+            self.child(self.fail_open, stage)
 
     def child(self, metric: Labelled[M], *labels: str) -> M:
         """Return the metric bound to its labels; a dict finds it in 0.1 µs, prometheus_client in 1."""
@@ -130,6 +142,13 @@ class Metrics:
         """Take the names of routes and models that may be labels; all others are `other`."""
         self._known = frozenset(configured)
 
+    def foresee(self, models: Iterable[str], teams: Iterable[str | None]) -> None:
+        """Tell 0 of what has not happened yet: of a series that begins with its first event, no rate sees that one."""
+        for model in models:
+            self.child(self.in_flight, model)
+        for team in {None, *teams}:
+            self._teams[team]  # made where it is missing
+
     def label(self, name: str | None) -> str:
         """Return a name as a label value."""
         if name is None:
@@ -153,6 +172,9 @@ class Metrics:
         self._record_times(ctx, bound)
         if ctx.bill is not None:
             self._record_bill(ctx, ctx.bill, bound)
+            cost, baseline = self._teams[None if ctx.caller is None else ctx.caller.team]
+            cost.inc(ctx.bill.cost_usd)
+            baseline.inc(ctx.bill.baseline_usd)
         if ctx.verdict is not None and ctx.verdict.confidence is not None and ctx.is_own_call:
             bound.confidence.observe(ctx.verdict.confidence)
 
@@ -224,6 +246,20 @@ class _Overheads(dict[Stage, LocalSpread]):
 
     def __missing__(self, stage: Stage) -> LocalSpread:
         found = self[stage] = self._metrics.child(self._metrics.overhead, stage)
+        return found
+
+
+class _Teams(dict[str | None, tuple[LocalCount, LocalCount]]):
+    """The cost and the baseline of each team. Teams come from the configuration, never from a client."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        super().__init__()
+        self._metrics = metrics
+
+    def __missing__(self, team: str | None) -> tuple[LocalCount, LocalCount]:
+        metrics, label = self._metrics, team or NONE
+        found = metrics.child(metrics.team_cost, label), metrics.child(metrics.team_baseline, label)
+        self[team] = found
         return found
 
 
@@ -331,13 +367,14 @@ def merged_registry(folder: str) -> CollectorRegistry:
     return registry
 
 
-async def render_merged(folder: str) -> tuple[bytes, str]:
-    """Return what every worker had counted by now: they need as long to write it down.
+async def render_merged(folder: str, figures: Collector) -> tuple[bytes, str]:
+    """Return what every worker had counted by now: they need as long to write it down. `figures`: of processes.
 
     In a thread: many files take long, and the process that has the admin port serves nothing else.
     """
     await asyncio.sleep(2 * POUR_S)
-    return await asyncio.to_thread(lambda: render(merged_registry(folder)))
+    text, content_type = await asyncio.to_thread(lambda: render(merged_registry(folder)))
+    return text + generate_latest(figures), content_type
 
 
 def forget_worker(pid: int | None) -> None:

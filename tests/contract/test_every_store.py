@@ -130,6 +130,10 @@ async def test_a_cancelled_caller_never_leaves_its_answer_to_the_next(store):
         assert await store.get(f"key-{29 - number}") == b"%d" % (29 - number)
 
 
+async def test_a_store_that_is_there_answers_a_ping(store):
+    await store.ping()
+
+
 async def test_closing_twice_harms_nobody(store):
     await store.close()
     await store.close()

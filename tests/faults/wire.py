@@ -193,6 +193,10 @@ class Metrics:
             if sample == name and all(has.get(label) == wanted for label, wanted in labels.items())
         )
 
+    def by(self, label: str, name: str) -> dict[str, float]:
+        """Return every sample of a name by one of its labels."""
+        return {has[label]: value for sample, has, value in self._samples if sample == name and label in has}
+
 
 async def scrape(admin_url: str) -> Metrics:
     """Read the metrics."""

@@ -65,6 +65,16 @@ async def begin(gateway: RunningGateway, **fields: Any) -> tuple[Wire, "asyncio.
     return wire, asyncio.create_task(wire.rest())
 
 
+def open_fds(pid: int) -> int:
+    """Count the file descriptors of a process."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+async def reload_state(gateway: RunningGateway) -> float:
+    """Return whether the last reload was taken, as the metrics tell."""
+    return (await scrape(gateway.admin_url)).sum("postern_config_last_reload_successful")
+
+
 async def ended_whole(rest: "asyncio.Task[bytes]") -> bool:
     """Tell whether a stream came to its end; one that is cut off ends in an error or in nothing."""
     try:
@@ -268,9 +278,11 @@ async def test_a_faulty_configuration_is_refused_and_the_old_one_serves_on(
             gateway.write(config(upstream) | broken)
             gateway.signal(signal.SIGHUP)
             await gateway.wait_for("reload_refused", 3, since=since, level="warning")
+            assert await reload_state(gateway) == 0
         assert (await call(gateway.url, ask("hi"))).status == 200
         gateway.write(config(upstream, limits={"max_in_flight": 7}))
         await gateway.wait_for("reloaded", 3)
+        assert await reload_state(gateway) == 1
 
 
 async def test_a_configuration_file_that_is_no_text_or_gone_is_refused(upstream: Upstream, tmp_path: Path) -> None:
@@ -303,6 +315,36 @@ async def test_no_faulty_router_ends_the_watching_of_the_file(upstream: Upstream
             await gateway.wait_for("reload_refused", 3, since=since)
         gateway.write(config(upstream, limits={"max_in_flight": 7}))
         await gateway.wait_for("reloaded", 3)
+
+
+async def test_in_flight_is_0_and_not_absent_from_the_start_and_adds_up_over_models_and_a_reload(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    """An autoscaler asks for the sum over models: absent, it takes no decision."""
+    async with run(config(upstream), tmp_path) as gateway:
+
+        async def in_flight() -> dict[str, float]:
+            return (await scrape(gateway.admin_url)).by("model", "postern_in_flight")
+
+        async def is_idle() -> bool:
+            return await in_flight() == {"small": 0, "large": 0, "third": 0}
+
+        assert await in_flight() == {"small": 0, "large": 0}
+        held = Held()
+        upstream.script(held)
+        streams = [await begin(gateway, model=model) for model in ("small", "large", "large")]
+        assert await in_flight() == {"small": 1, "large": 2}
+        changed = config(upstream)
+        changed["models"]["third"] = changed["models"]["small"]
+        gateway.write(changed)
+        await gateway.wait_for("reloaded", 5)
+        streams.append(await begin(gateway, model="third"))
+        assert await in_flight() == {"small": 1, "large": 2, "third": 1}
+        held.may_go_on.set()
+        assert all(await asyncio.gather(*(ended_whole(rest) for _, rest in streams)))
+        for wire, _ in streams:
+            await wire.close()
+        await eventually(is_idle)
 
 
 async def test_requests_that_began_before_a_reload_take_up_room_after_it(upstream: Upstream, tmp_path: Path) -> None:
@@ -402,9 +444,9 @@ class TestWorkers:
         return asked
 
     async def serving(self, gateway: RunningGateway) -> set[str]:
-        """The workers that have logged nothing tell nothing: their metrics files' names hold their ids."""
+        """The workers that have answered: they count it in files whose names hold their ids."""
         folder = next(iter(metrics_folders(gateway.process.pid)))
-        return {name.name.split("_")[-1] for name in folder.glob("counter_*.db")}
+        return {name.name for name in folder.glob("counter_*.db") if b'"postern_requests_total"' in name.read_bytes()}
 
     async def test_both_serve_and_their_metrics_add_up(self, gateway: RunningGateway) -> None:
         """litellm#10595: metrics wrong with several workers."""
@@ -412,6 +454,23 @@ class TestWorkers:
         metrics = await scrape(gateway.admin_url)
         assert metrics.sum("postern_requests_total", status="ok") == asked
         assert metrics.sum("postern_in_flight") == 0
+
+    async def test_they_tell_the_worst_of_themselves_and_what_they_use_together(
+        self, gateway: RunningGateway, upstream: Upstream
+    ) -> None:
+        async def is_lag_told() -> bool:
+            return (await scrape(gateway.admin_url)).sum("postern_event_loop_lag_seconds_count") > 0
+
+        await eventually(is_lag_told)
+        metrics = await scrape(gateway.admin_url)
+        assert metrics.sum("postern_build_info") == 1
+        assert metrics.sum("postern_redis_up") == 1
+        assert metrics.sum("process_open_fds") > sum(map(open_fds, workers_of(gateway.process.pid)))
+        assert await reload_state(gateway) == 1
+        gateway.write(config(upstream, servre={}))
+        os.kill(next(iter(workers_of(gateway.process.pid))), signal.SIGHUP)
+        await gateway.wait_for("reload_refused", 3)
+        assert await reload_state(gateway) == 0
 
     async def test_a_killed_worker_comes_back_and_leaves_no_ghost(
         self, gateway: RunningGateway, upstream: Upstream

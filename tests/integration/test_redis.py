@@ -134,13 +134,33 @@ async def test_a_redis_that_dies_and_returns_is_used_again(upstream: Upstream, t
     with RedisServer(tmp_path) as redis:
         async with RunningGateway(config(upstream, redis.url), tmp_path) as gateway:
             await caches(gateway)
+            assert (await scrape(gateway.admin_url)).sum("postern_redis_up") == 1
             redis.kill()
             took = [await timed(gateway.url, ask(f"dead {n}")) for n in range(10)]
             assert all(answer.status == 200 and took_s < 0.5 for took_s, answer in took)
+
+            async def is_told(up: int) -> bool:
+                return (await scrape(gateway.admin_url)).sum("postern_redis_up") == up
+
+            await eventually(lambda: is_told(0), 5)
             redis.start()
             await caches(gateway, "again?")
+            await eventually(lambda: is_told(1), 5)
         events = [row["event"] for row in gateway.log if row["event"].startswith("store_")]
         assert events == ["store_failing", "store_answers"]
+
+
+async def test_a_redis_that_dies_and_returns_is_told_while_nobody_asks(upstream: Upstream, tmp_path: Path) -> None:
+    with RedisServer(tmp_path) as redis:
+        async with RunningGateway(config(upstream, redis.url), tmp_path) as gateway:
+
+            async def is_told(up: int) -> bool:
+                return (await scrape(gateway.admin_url)).sum("postern_redis_up") == up
+
+            redis.kill()
+            await eventually(lambda: is_told(0), 8)
+            redis.start()
+            await eventually(lambda: is_told(1), 8)
 
 
 async def test_a_value_under_a_strangers_key_is_not_served(upstream: Upstream, tmp_path: Path) -> None:

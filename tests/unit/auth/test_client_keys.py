@@ -13,7 +13,7 @@ from gateway.settings.service import ClientKeySettings, KeysSettings
 
 KEY, BOUNDED, BARRED = "pk-postern-one", "pk-postern-two", "pk-postern-three"
 CLIENTS = {
-    "team-a": ClientKeySettings(sha256=hash_key(KEY)),
+    "team-a": ClientKeySettings(sha256=hash_key(KEY), team="search"),
     "team-b": ClientKeySettings(sha256=hash_key(BOUNDED), threshold_min=0.2, threshold_max=0.4),
     "team-c": ClientKeySettings(sha256=hash_key(BARRED), threshold_min=None, threshold_max=None),
 }
@@ -31,7 +31,8 @@ def test_a_new_key_is_long_random_and_known_by_its_sha256():
 @pytest.mark.parametrize("ring", [OPEN, CLOSED])
 def test_a_known_key_says_who_calls(ring):
     caller = ring.identify(Wishes(bearer=KEY))
-    assert (caller.name, caller.tenant) == ("team-a", "client:team-a")
+    assert (caller.name, caller.tenant, caller.team) == ("team-a", "client:team-a", "search")
+    assert ring.identify(Wishes(bearer=BOUNDED)).team is None
 
 
 @pytest.mark.parametrize(

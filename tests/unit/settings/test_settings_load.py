@@ -226,6 +226,8 @@ NOT_YET = "is not available yet"
         (("routes", ""), {"models": ["weak"]}, "routes.''", "is no name", "printable"),
         (("models", "x" * 129), {"backend": "simulated"}, "models." + "x" * 128 + "…", "is no name", "128"),
         (("keys", "clients", "a\tb"), {"sha256": HASH}, "keys.clients.'a\\tb'", "is no name", "printable"),
+        (CLIENT, {"sha256": HASH, "team": "a b"}, "keys.clients.alice.team", "is no name", "1 to 128 printable"),
+        (CLIENT, {"sha256": HASH, "team": 7}, "keys.clients.alice.team", "number does not fit", "a text"),
         (POLICY, {"kind": "pinned"}, "routes.auto.policy.model", "is missing", "name one"),
         (POLICY, {"kind": "pinned", "model": "wek"}, "routes.auto.policy.model", "is not one of", "mean weak?"),
         (POLICY, {"model": "weak"}, "routes.auto.policy.model", "for `kind: pinned` only", "leave it out"),

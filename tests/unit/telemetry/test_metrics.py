@@ -1,14 +1,20 @@
 """Metrics of finished requests, counted by hand; labels come from closed sets."""
 
+import re
+from pathlib import Path
+
 import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.core.clock import Stage
-from gateway.core.context import Bill, CacheOutcome, Charge, Phase, Reason, Usage, Verdict
+from gateway.core.context import Bill, CacheOutcome, Caller, Charge, Phase, Reason, Usage, Verdict
 from gateway.core.errors import DrainingError, InvalidJsonError, ModelNotFoundError, OverloadedError
 from gateway.core.judgement import Judgement
+from gateway.telemetry import names
 from gateway.telemetry.metrics import Metrics, merged_registry, render
 from tests.builders import context, decided_context, request
+
+GATEWAY = Path(__file__).parents[3] / "gateway"
 
 
 @pytest.fixture
@@ -55,6 +61,48 @@ def test_a_bill_is_added_up(metrics):
     assert found["postern_energy_wh_total", "small"] == 6.0
     assert found["gen_ai_client_token_usage_sum", "chat", "auto", "small", "input"] == 200
     assert found["gen_ai_client_token_usage_sum", "chat", "auto", "small", "output"] == 100
+
+
+def test_what_a_team_costs_adds_up_to_what_all_costs(metrics):
+    charge = Charge("small", Usage(100, 16), cost_usd=0.25)
+    metrics.record(finished(usage=Usage(1, 1), bill=Bill(0.5, 1.0), caller=Caller("a", "client:a", team="search")))
+    metrics.record(finished(usage=Usage(1, 1), bill=Bill(0.75, 1.0, charge=charge), caller=Caller("b", "client:b")))
+    metrics.record(finished(model=None, bill=Bill(0.25, charge=charge), caller=None))
+    found = samples(metrics)
+    assert found["postern_team_cost_usd_total", "search"] == 0.5
+    assert found["postern_team_cost_usd_total", "none"] == 1.0
+    assert found["postern_team_baseline_cost_usd_total", "search"] == 1.0
+    assert found["postern_team_baseline_cost_usd_total", "none"] == 1.0
+    assert sum(value for name, value in found.items() if name[0] == "postern_request_cost_usd_total") == 1.5
+
+
+def test_what_has_not_happened_yet_is_told_as_0_so_that_its_first_time_is_a_rise(metrics):
+    metrics.foresee(["small", "large"], {"search", None})
+    text = render(metrics.registry)[0].decode().splitlines()
+    for stage in names.FAIL_OPEN_STAGES:
+        assert f'postern_fail_open_total{{stage="{stage}"}} 0.0' in text
+    for phase in Phase:
+        assert f'postern_cancelled_total{{phase="{phase}"}} 0.0' in text
+    for reason in ("overloaded", "draining"):
+        assert f'postern_shed_total{{reason="{reason}"}} 0.0' in text
+    for model in ("small", "large"):
+        assert f'postern_in_flight{{model="{model}"}} 0.0' in text
+    for team in ("search", "none"):
+        assert f'postern_team_cost_usd_total{{team="{team}"}} 0.0' in text
+        assert f'postern_team_baseline_cost_usd_total{{team="{team}"}} 0.0' in text
+
+
+def test_every_stage_that_fails_open_is_foreseen():
+    told = "".join(path.read_text() for path in (GATEWAY / "app.py", GATEWAY / "pipeline.py"))
+    counted = {
+        *re.findall(r'_count_fail_open\("(\w+)"\)', told),
+        *re.findall(r'^\w+_STAGE = "(\w+)"', told, re.MULTILINE),
+    }
+    recorded = {
+        *re.findall(r'(?:at_once|together)\["(\w+)"\]', told),
+        *re.findall(r'"(\w+)": [\w.]+\.(?:record|remember)\b', told),
+    }
+    assert counted | recorded == set(names.FAIL_OPEN_STAGES)
 
 
 def test_what_was_given_up_is_counted_at_the_model_that_had_begun_it(metrics):

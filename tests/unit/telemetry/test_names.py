@@ -17,6 +17,8 @@ PROMISED = {
     "postern_request_cost_usd_total": ("route", "model"),
     "postern_baseline_cost_usd_total": ("route",),
     "postern_saved_usd_total": ("route",),
+    "postern_team_cost_usd_total": ("team",),
+    "postern_team_baseline_cost_usd_total": ("team",),
     "postern_energy_wh_total": ("model",),
     "postern_overhead_seconds": ("stage",),
     "postern_classify_seconds": ("router",),
