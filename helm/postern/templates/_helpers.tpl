@@ -2,7 +2,7 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 52 | trimSuffix "-" }}
 {{- end }}
 
-{{/* 52 characters: the longest suffix is 11 (-dashboards), a name 63. */}}
+{{/* 52 characters: a name has 63, and the longest suffix 11. */}}
 {{- define "postern.fullname" -}}
 {{- if .Values.fullnameOverride }}
 {{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" }}
@@ -23,16 +23,32 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
-{{/* Labels of an object. Takes (dict "root" $ "component" NAME). */}}
-{{- define "postern.labels" -}}
-{{- with .root.Values.commonLabels }}
-{{- toYaml . }}
-{{ end -}}
+{{- define "postern.ownLabels" -}}
 {{ include "postern.selectorLabels" . }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: postern
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{/* Labels of an object. Takes (dict "root" $ "component" NAME), with "labels" for more. */}}
+{{- define "postern.labels" -}}
+{{- toYaml (merge (include "postern.ownLabels" . | fromYaml) (.labels | default dict) .root.Values.commonLabels) }}
+{{- end }}
+
+{{/*
+All of an object's metadata but the key itself. Takes (dict "root" $ "component" NAME), with "suffix" for the name,
+"labels", "annotations" and "namespace" where there are such.
+*/}}
+{{- define "postern.metadata" -}}
+name: {{ include "postern.fullname" .root }}{{ with .suffix }}-{{ . }}{{ end }}
+namespace: {{ .namespace | default .root.Release.Namespace }}
+labels:
+  {{- include "postern.labels" . | nindent 2 }}
+{{- with merge (dict) (.annotations | default dict) .root.Values.commonAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{/* An image's full name. Takes (dict "root" $ "image" {registry, repository, tag, digest} "tag" DEFAULT_TAG). */}}
@@ -49,7 +65,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 
 {{/* `imagePullSecrets:` and its list, or nothing. Takes the root. */}}
 {{- define "postern.imagePullSecrets" -}}
-{{- with concat .Values.global.imagePullSecrets .Values.imagePullSecrets }}
+{{- with concat .Values.global.imagePullSecrets .Values.imagePullSecrets | uniq }}
 imagePullSecrets:
 {{- range . }}
   - name: {{ if kindIs "map" . }}{{ .name }}{{ else }}{{ . }}{{ end }}
@@ -57,21 +73,39 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 
-{{/* What the restricted pod security profile asks of a pod, and a user that owns nothing. Takes overrides. */}}
+{{/* What the restricted profile asks of a pod, and a user that owns nothing, under the value `podSecurityContext`. */}}
 {{- define "postern.podSecurityContext" -}}
-runAsNonRoot: true
-runAsUser: 10001
-runAsGroup: 10001
-fsGroup: 10001
-fsGroupChangePolicy: OnRootMismatch
-seccompProfile:
-  type: RuntimeDefault
+{{- $own := dict "runAsNonRoot" true "runAsUser" 10001 "runAsGroup" 10001 "fsGroup" 10001 }}
+{{- $_ := set $own "fsGroupChangePolicy" "OnRootMismatch" }}
+{{- $_ := set $own "seccompProfile" (dict "type" "RuntimeDefault") }}
+{{- include "postern.over" (dict "own" $own "over" .Values.podSecurityContext) }}
 {{- end }}
 
-{{/* What it asks of a container. */}}
+{{/* What it asks of a container, under the value `securityContext`. */}}
 {{- define "postern.securityContext" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities:
-  drop: [ALL]
+{{- $own := dict "allowPrivilegeEscalation" false "readOnlyRootFilesystem" true }}
+{{- $_ := set $own "capabilities" (dict "drop" (list "ALL")) }}
+{{- include "postern.over" (dict "own" $own "over" .Values.securityContext) }}
+{{- end }}
+
+{{/* `own` with the keys of `over` on top; those that are null there are left out. */}}
+{{- define "postern.over" -}}
+{{- range $key, $value := .over }}
+{{- if kindIs "invalid" $value }}{{ $_ := unset $.own $key }}{{ else }}{{ $_ := set $.own $key $value }}{{ end }}
+{{- end }}
+{{- toYaml .own }}
+{{- end }}
+
+{{- define "postern.serviceAccountName" -}}
+{{- .Values.serviceAccount.name | default (ternary (include "postern.fullname" .) "default" .Values.serviceAccount.create) }}
+{{- end }}
+
+{{/* "true" where more than one pod may run. */}}
+{{- define "postern.hasSeveralPods" -}}
+{{- if or .Values.autoscaling.enabled .Values.keda.enabled (gt (int .Values.replicas) 1) }}true{{ end }}
+{{- end }}
+
+{{/* A list of objects, with what is templated in it filled in. Takes (dict "root" $ "list" LIST). */}}
+{{- define "postern.templated" -}}
+{{- tpl (toYaml .list) .root }}
 {{- end }}

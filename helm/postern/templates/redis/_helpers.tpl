@@ -23,3 +23,7 @@
 {{/* Text that changes when the Redis secret that this chart renders changes: part of the pod's checksum. */}}
 {{- define "postern.redisChecksum" -}}
 {{- end }}
+
+{{/* Values of `redis` that contradict one another: a line each, with what to do. */}}
+{{- define "postern.redisFaults" -}}
+{{- end }}

@@ -1,0 +1,125 @@
+{{/* The configuration that the gateway reads: the values `config`, and what the chart alone can know. */}}
+
+{{/* Its values, or the two simulated models where there are none. */}}
+{{- define "postern.givenConfig" -}}
+{{- if .Values.config }}{{ toYaml .Values.config }}{{ else }}{{ .Files.Get "files/trial.yaml" }}{{ end }}
+{{- end }}
+
+{{/* Helm reads the capability n as YAML 1.1 does: as false. */}}
+{{- define "postern.config" -}}
+{{- $config := include "postern.givenConfig" . | fromYaml }}
+{{- $grace := include "postern.streamSeconds" . | int }}
+{{- $own := dict "host" .Values.listenAddress "port" 8080 "admin_host" .Values.listenAddress "admin_port" 8081 }}
+{{- $_ := set $config "server" (merge $own (dict "shutdown_grace_s" $grace) ($config.server | default dict)) }}
+{{- with include "postern.redisUrl" . }}
+{{- $_ := set $config "redis" (merge (dict "url" .) ($config.redis | default dict)) }}
+{{- end }}
+{{- range $model := $config.models }}
+{{- if $model.capabilities }}
+{{- $capabilities := list }}
+{{- range $model.capabilities }}{{ $capabilities = append $capabilities (ternary "n" . (eq (toString .) "false")) }}{{ end }}
+{{- $_ := set $model "capabilities" $capabilities }}
+{{- end }}
+{{- end }}
+{{- toYaml $config }}
+{{- end }}
+
+{{- define "postern.configFile" -}}
+/etc/postern/{{ if .Values.existingConfigMap }}{{ .Values.existingConfigMapKey }}{{ else }}postern.yaml{{ end }}
+{{- end }}
+
+{{/* Data of the ConfigMap that the chart makes; nothing where it makes none. */}}
+{{- define "postern.configData" -}}
+{{- $data := deepCopy .Values.configFiles }}
+{{- if not .Values.existingConfigMap }}{{ $_ := set $data "postern.yaml" (include "postern.config" .) }}{{ end }}
+{{- with $data }}{{ toYaml . }}{{ end }}
+{{- end }}
+
+{{/* The volume `config`. Takes (dict "root" $ "name" NAME_OF_OWN_CONFIGMAP). No subPath: those are never renewed. */}}
+{{- define "postern.configVolume" -}}
+- name: config
+  projected:
+    defaultMode: 0444
+    sources:
+      {{- with .root.Values.existingConfigMap }}
+      - configMap: {name: {{ . }}}
+      {{- end }}
+      {{- if include "postern.configData" .root }}
+      - configMap: {name: {{ .name }}}
+      {{- end }}
+{{- end }}
+
+{{/* Seconds that running streams get at shutdown. 600 is the gateway's own default of `timeouts.total_s`. */}}
+{{- define "postern.streamSeconds" -}}
+{{- if not (kindIs "invalid" .Values.drain.streamSeconds) }}
+{{- .Values.drain.streamSeconds }}
+{{- else }}
+{{- $longest := ternary 0 600 (not (empty .Values.config.models)) }}
+{{- range $model := .Values.config.models }}
+{{- $longest = get ($model.timeouts | default dict) "total_s" | default 600 | ceil | int | max $longest }}
+{{- end }}
+{{- $longest }}
+{{- end }}
+{{- end }}
+
+{{/* 15 seconds: the gateway writes what is left of its logs and accounts, and leaves its upstreams and Redis. */}}
+{{- define "postern.gracePeriod" -}}
+{{- add .Values.drain.preStopSeconds (include "postern.streamSeconds" . | int) 15 }}
+{{- end }}
+
+{{/* Names of the environment variables that the configuration asks for, as a list. `$$` is a dollar. */}}
+{{- define "postern.askedVariables" -}}
+{{- $names := list }}
+{{- range regexFindAll "[$][{][A-Za-z_][A-Za-z0-9_]*[}]" (toYaml .Values.config | replace "$$" "") -1 }}
+{{- $names = append $names (. | trimPrefix "${" | trimSuffix "}") }}
+{{- end }}
+{{- toYaml (dict "names" ($names | uniq | sortAlpha)) }}
+{{- end }}
+
+{{/* The gateway's `env`: Redis first, so that the user's own may build on it. */}}
+{{- define "postern.env" -}}
+{{- with include "postern.redisEnv" . | trim }}{{ . }}{{ end }}
+{{- with .Values.extraEnv }}
+{{ include "postern.templated" (dict "root" $ "list" .) }}
+{{- end }}
+{{- end }}
+
+{{- define "postern.envFrom" -}}
+{{- range .Values.existingSecrets }}
+- secretRef: {name: {{ . }}}
+{{- end }}
+{{- if .Values.secrets }}
+- secretRef: {name: {{ include "postern.fullname" . }}-secrets}
+{{- end }}
+{{- with .Values.extraEnvFrom }}
+{{ include "postern.templated" (dict "root" $ "list" .) }}
+{{- end }}
+{{- end }}
+
+{{/*
+Ports of the upstreams, as far as the configuration tells: {ports: [...], isWhole: false} where a url can't be read,
+as `${NAME}` may hold its port, and where the configuration is elsewhere.
+*/}}
+{{- define "postern.upstreamPorts" -}}
+{{- $ports := list }}
+{{- $isWhole := not .Values.existingConfigMap }}
+{{- range $model := .Values.config.models | default dict }}
+{{- $urls := concat ($model.urls | default list) (get ($model.watch | default dict) "metrics_urls" | default list) }}
+{{- with $model.proxy }}{{ $urls = append $urls . }}{{ end }}
+{{- if and (eq $model.backend "triton") (not (hasKey ($model.watch | default dict) "metrics_urls")) }}
+{{- $ports = append $ports 8002 }}
+{{- end }}
+{{- range $urls }}
+{{- $place := regexReplaceAll "^[a-z]+://([^/]*@)?([^/]*).*$" . "${2}" }}
+{{- $port := regexFind ":[0-9]+$" $place | trimPrefix ":" }}
+{{- if $port }}
+{{- $ports = append $ports (int $port) }}
+{{- else if contains "$" $place }}
+{{- $isWhole = false }}
+{{- else }}
+{{- $ports = append $ports (ternary 443 (ternary 8001 80 (hasPrefix "grpc://" .)) (regexMatch "^(https|grpcs)://" .)) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- toYaml (dict "ports" ($ports | uniq) "isWhole" $isWhole) }}
+{{- end }}
