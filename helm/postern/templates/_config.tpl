@@ -76,9 +76,13 @@
 {{- toYaml (dict "names" ($names | uniq | sortAlpha)) }}
 {{- end }}
 
-{{/* The gateway's `env`: Redis first, so that the user's own may build on it. */}}
+{{/* The gateway's `env`. Addresses are told here too: the image's own variables would win over the configuration. */}}
 {{- define "postern.env" -}}
-{{- with include "postern.redisEnv" . | trim }}{{ . }}{{ end }}
+- {name: POSTERN_HOST, value: {{ .Values.listenAddress | quote }}}
+- {name: POSTERN_ADMIN_HOST, value: {{ .Values.listenAddress | quote }}}
+{{- with include "postern.redisEnv" . | trim }}
+{{ . }}
+{{- end }}
 {{- with .Values.extraEnv }}
 {{ include "postern.templated" (dict "root" $ "list" .) }}
 {{- end }}
@@ -110,16 +114,32 @@ as `${NAME}` may hold its port, and where the configuration is elsewhere.
 {{- $ports = append $ports 8002 }}
 {{- end }}
 {{- range $urls }}
-{{- $place := regexReplaceAll "^[a-z]+://([^/]*@)?([^/]*).*$" . "${2}" }}
-{{- $port := regexFind ":[0-9]+$" $place | trimPrefix ":" }}
-{{- if $port }}
-{{- $ports = append $ports (int $port) }}
-{{- else if contains "$" $place }}
-{{- $isWhole = false }}
-{{- else }}
-{{- $ports = append $ports (ternary 443 (ternary 8001 80 (hasPrefix "grpc://" .)) (regexMatch "^(https|grpcs)://" .)) }}
-{{- end }}
+{{- $port := include "postern.portOf" . }}
+{{- if $port }}{{ $ports = append $ports (int $port) }}{{ else }}{{ $isWhole = false }}{{ end }}
 {{- end }}
 {{- end }}
 {{- toYaml (dict "ports" ($ports | uniq) "isWhole" $isWhole) }}
+{{- end }}
+
+{{/* The port of a url; nothing where only a `${NAME}` can tell. */}}
+{{- define "postern.portOf" -}}
+{{- $place := regexReplaceAll "^[a-z]+://([^/]*@)?([^/?]*).*$" . "${2}" }}
+{{- $port := regexFind ":[0-9]+$" $place | trimPrefix ":" }}
+{{- if $port }}
+{{- $port }}
+{{- else if not (contains "$" $place) }}
+{{- if hasPrefix "grpc://" . }}8001{{ else if regexMatch "^(https|grpcs)://" . }}443{{ else }}80{{ end }}
+{{- end }}
+{{- end }}
+
+{{/* Ports of collectors of traces, as a list: of the configuration, else of the environment. */}}
+{{- define "postern.collectorPorts" -}}
+{{- $urls := list }}
+{{- range .Values.extraEnv }}
+{{- if and (regexMatch "^OTEL_EXPORTER_OTLP_(TRACES_)?ENDPOINT$" .name) .value }}{{ $urls = append $urls .value }}{{ end }}
+{{- end }}
+{{- with get (.Values.config.tracing | default dict) "endpoint" }}{{ $urls = list . }}{{ end }}
+{{- $ports := list }}
+{{- range $urls }}{{ $ports = append $ports (include "postern.portOf" . | default "4318" | int) }}{{ end }}
+{{- with $ports }}{{ toYaml (uniq .) }}{{ end }}
 {{- end }}

@@ -73,9 +73,9 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 
-{{/* What the restricted profile asks of a pod, and a user that owns nothing, under the value `podSecurityContext`. */}}
+{{/* What the restricted profile asks of a pod, and the image's user, under the value `podSecurityContext`. */}}
 {{- define "postern.podSecurityContext" -}}
-{{- $own := dict "runAsNonRoot" true "runAsUser" 10001 "runAsGroup" 10001 "fsGroup" 10001 }}
+{{- $own := dict "runAsNonRoot" true "runAsUser" 65532 "runAsGroup" 65532 "fsGroup" 65532 }}
 {{- $_ := set $own "fsGroupChangePolicy" "OnRootMismatch" }}
 {{- $_ := set $own "seccompProfile" (dict "type" "RuntimeDefault") }}
 {{- include "postern.over" (dict "own" $own "over" .Values.podSecurityContext) }}

@@ -82,7 +82,6 @@ checksum/secrets: {{ printf "%s%s" (toJson .Values.secrets) (include "postern.re
 - --config
 - {{ include "postern.configFile" . }}
 {{- if .Values.existingConfigMap }}
-- --host={{ .Values.listenAddress }}
 - --port=8080
 - --admin-port=8081
 {{- end }}
