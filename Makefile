@@ -100,4 +100,4 @@ lock: $(VENV)/.dev  ## write the locks anew from pyproject.toml
 	$(COMPILE) --group dev --extra train --extra onnx --extra otel -c locks/train.txt -c locks/onnx.txt -c locks/otel.txt -o locks/dev.txt
 
 clean:  ## remove what was made
-	rm -rf $(VENV) .triton .bench .mypy_cache .ruff_cache .pytest_cache tests/api/js/node_modules
+	rm -rf $(VENV) .triton .bench .mypy_cache .ruff_cache .pytest_cache tests/api/js/node_modules tests/charts/node_modules

@@ -20,8 +20,9 @@ CHART = Path(__file__).parent.parent / "helm" / "postern"
 BEGIN, END = "<!-- values: begin -->\n", "<!-- values: end -->\n"
 LONGEST_DEFAULT = 60
 
-SET_BY_CHART = ("Settings", "RedisSettings")
-"""What these require may be missing from the values: no configuration is one, and the url comes from `redis`."""
+SET_BY_CHART = ("Settings", "RedisSettings", "ModelSettings", "TritonSettings")
+"""What these require may be missing from the values: no configuration is one, the url comes from `redis`, and how a
+model is reached, from `triton`."""
 
 _COMMENT = re.compile(r"\s*# -- (?P<text>.+)")
 _KEY = re.compile(r"(?P<indent> *)(?P<key>[A-Za-z]\w*):(?P<rest>.*)")

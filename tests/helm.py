@@ -1,7 +1,7 @@
 """Both Helms that users have, 3 and 4, for tests of the chart: rendering, linting, and what is refused.
 
-Helm 3.10 is its command, from npm, checked against tests/charts/package-lock.json; Helm 4 is its library, from PyPI, the
-same code as the command's. Neither needs a cluster; `lookup` finds nothing in either.
+Helm 3.10 is its command, from npm, checked against tests/charts/package-lock.json; Helm 4 is its library, from PyPI,
+the same code as the command's. Neither needs a cluster; `lookup` finds nothing in either.
 """
 
 import fcntl

@@ -1,8 +1,16 @@
 {{/* The configuration that the gateway reads: the values `config`, and what the chart alone can know. */}}
 
-{{/* Its values, or the two simulated models where there are none. */}}
+{{/* Its values with the models on the chart's own Tritons, or the two simulated models where there are none. */}}
 {{- define "postern.givenConfig" -}}
-{{- if .Values.config }}{{ toYaml .Values.config }}{{ else }}{{ .Files.Get "files/trial.yaml" }}{{ end }}
+{{- if .Values.config }}
+{{- $config := deepCopy .Values.config }}
+{{- with include "postern.tritonModels" . }}
+{{- $_ := set $config "models" (mustMerge ($config.models | default dict) (fromYaml .)) }}
+{{- end }}
+{{- toYaml $config }}
+{{- else }}
+{{- .Files.Get "files/trial.yaml" }}
+{{- end }}
 {{- end }}
 
 {{/* Helm reads the capability n as YAML 1.1 does: as false. */}}
@@ -54,8 +62,9 @@
 {{- if not (kindIs "invalid" .Values.drain.streamSeconds) }}
 {{- .Values.drain.streamSeconds }}
 {{- else }}
-{{- $longest := ternary 0 600 (not (empty .Values.config.models)) }}
-{{- range $model := .Values.config.models }}
+{{- $models := (include "postern.givenConfig" . | fromYaml).models }}
+{{- $longest := ternary 0 600 (not (empty .Values.config)) }}
+{{- range $model := ternary $models dict (not (empty .Values.config)) }}
 {{- $longest = get ($model.timeouts | default dict) "total_s" | default 600 | ceil | int | max $longest }}
 {{- end }}
 {{- $longest }}

@@ -4,6 +4,7 @@ What the schema can't see: values that contradict one another. Every fault at on
 {{- define "postern.faults" -}}
 {{- $faults := list }}
 {{- $redis := include "postern.redisUrl" . }}
+{{- $config := include "postern.givenConfig" . | fromYaml }}
 {{- with .Values }}
 {{- $server := .config.server | default dict }}
 {{- if and .autoscaling.enabled .keda.enabled }}
@@ -24,7 +25,7 @@ What the schema can't see: values that contradict one another. Every fault at on
 {{- $faults = append $faults "config and existingConfigMap: the gateway reads one configuration; leave one of them empty" }}
 {{- end }}
 {{- range $section := list "models" "routes" }}
-{{- if and $.Values.config (not (get $.Values.config $section)) }}
+{{- if not (get $config $section) }}
 {{- $faults = append $faults (printf "config.%s: is missing; a configuration needs models and routes, and without any config two simulated models serve" $section) }}
 {{- end }}
 {{- end }}
@@ -51,7 +52,7 @@ What the schema can't see: values that contradict one another. Every fault at on
 {{- end }}
 {{- range $name, $route := .config.routes | default dict }}
 {{- range $model := concat ($route.models | default list) ($route.fallback | default list) | uniq }}
-{{- if not (hasKey ($.Values.config.models | default dict) $model) }}
+{{- if not (hasKey ($config.models | default dict) $model) }}
 {{- $faults = append $faults (printf "config.routes.%s: %s is none of config.models" $name $model) }}
 {{- end }}
 {{- end }}

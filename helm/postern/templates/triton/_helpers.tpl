@@ -93,6 +93,15 @@ may bring: the gateway looks at each every few seconds and weighs them by their 
 {{/* Values of `triton` that contradict one another: a line each, with what to do. */}}
 {{- define "postern.tritonFaults" -}}
 {{- $seen := dict }}
+{{- $models := include "postern.tritonModels" . | fromYaml }}
+{{- if and $models (not (or .Values.config .Values.existingConfigMap)) }}
+config.routes: the gateway has models on triton.servers ({{ keys $models | sortAlpha | join ", " }}), but no route to them; set config.routes, such as {auto: {models: [WEAKEST, ..., STRONGEST]}}
+{{- end }}
+{{- range $name, $model := .Values.config.models }}
+{{- if not (or ($model | default dict).backend (hasKey $models $name)) }}
+config.models.{{ $name }}.backend: is missing; write openai, triton, onnx or simulated, or give triton.servers a model of that name with a dialect
+{{- end }}
+{{- end }}
 {{- range $name, $server := include "postern.tritonServers" . | fromYaml }}
 {{- $here := printf "triton.servers.%s" $name }}
 {{- with $server }}
