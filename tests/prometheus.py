@@ -1,0 +1,151 @@
+"""A real Prometheus, started by a test on a free port."""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+from tests.integration.redis_server import free_port
+
+is_missing = shutil.which("prometheus") is None
+if is_missing and os.environ.get("CI") == "true":
+    raise RuntimeError("prometheus is missing: apt-get install prometheus")
+need_prometheus = pytest.mark.skipif(is_missing, reason="apt-get install prometheus")
+
+START_S = 20.0
+
+
+class Prometheus:
+    """`prometheus` with a folder of its own. `jobs`: pages to scrape, by job; `rules`: files of rules.
+
+    Rules are evaluated every `scrape_s` as well, whatever their groups say: a test has no minute to wait.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        jobs: Mapping[str, Sequence[str]],
+        rules: Sequence[Path] = (),
+        *,
+        scrape_s: int = 1,
+        port: int | None = None,
+    ) -> None:
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.scrape_s = scrape_s
+        self._folder = folder / f"prometheus-{self.port}"
+        self._jobs = jobs
+        self._rules = rules
+
+    def __enter__(self) -> Self:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        config = self._folder / "prometheus.yml"
+        config.write_text(yaml.safe_dump(self._config()))
+        self._log = self._folder / "log"
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [
+                    "prometheus",
+                    f"--config.file={config}",
+                    f"--storage.tsdb.path={self._folder / 'data'}",
+                    f"--web.listen-address=127.0.0.1:{self.port}",
+                    "--log.level=warn",
+                ],
+                stdout=log,
+                stderr=log,
+                cwd=self._folder,
+            )
+        try:
+            self._wait_ready()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()  # nothing of its data is wanted any more
+        self.process.wait()
+        shutil.rmtree(self._folder / "data", ignore_errors=True)
+
+    def get(self, path: str, **parameters: str) -> Any:
+        """Ask the API; AssertionError with Prometheus' own words where it refuses."""
+        url = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
+        try:
+            with urllib.request.urlopen(url, timeout=30) as answer:
+                return json.load(answer)["data"]
+        except urllib.error.HTTPError as refused:
+            with refused:
+                raise AssertionError(f"{path} {parameters}: {refused.read().decode()}") from None
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """Return the series of an expression as they are now; a plain number as one without labels."""
+        found = self.get("query", query=expression)
+        if found["resultType"] == "scalar":
+            return [{"metric": {}, "value": found["result"]}]
+        return found["result"]
+
+    def numbers(self, expression: str) -> list[float]:
+        """Return the values of an expression that are numbers."""
+        values = [float(row["value"][1]) for row in self.query(expression)]
+        return [value for value in values if value == value]
+
+    def rules(self) -> list[dict[str, Any]]:
+        """Return every rule with its state."""
+        return [rule for group in self.get("rules")["groups"] for rule in group["rules"]]
+
+    def unhealthy_targets(self) -> dict[str, str]:
+        """Return what is not scraped, and why."""
+        active = self.get("targets")["activeTargets"]
+        return {one["scrapeUrl"]: one["lastError"] or one["health"] for one in active if one["health"] != "up"}
+
+    def wait_until(self, holds: Any, seconds: float = 30.0) -> None:
+        """Wait for a fact about it."""
+        end_s = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < end_s, f"did not come true within {seconds} s"
+            time.sleep(0.1)
+
+    def _wait_ready(self) -> None:
+        end_s = time.monotonic() + START_S
+        while True:
+            try:
+                with urllib.request.urlopen(f"{self.url}/-/ready", timeout=5):
+                    return
+            except OSError:
+                assert self.process.poll() is None, self._log.read_text()
+                assert time.monotonic() < end_s, self._log.read_text()
+                time.sleep(0.05)
+
+    def _config(self) -> dict[str, Any]:
+        pace = {"scrape_interval": f"{self.scrape_s}s", "evaluation_interval": f"{self.scrape_s}s"}
+        return {
+            "global": {**pace, "scrape_timeout": f"{self.scrape_s}s"},
+            "rule_files": [str(self._quickened(path)) for path in self._rules],
+            "scrape_configs": [job_of(name, pages) for name, pages in self._jobs.items()],
+        }
+
+    def _quickened(self, path: Path) -> Path:
+        rules = yaml.safe_load(path.read_text())
+        for group in rules["groups"]:
+            group.pop("interval", None)
+        copy = self._folder / path.name
+        copy.write_text(yaml.safe_dump(rules))
+        return copy
+
+
+def job_of(name: str, pages: Sequence[str]) -> dict[str, Any]:
+    """Return how to scrape these pages."""
+    parts = [urlsplit(page) for page in pages]
+    (path,) = {part.path for part in parts}
+    return {"job_name": name, "metrics_path": path, "static_configs": [{"targets": [part.netloc for part in parts]}]}
