@@ -300,6 +300,7 @@ class Factory:
         store = self._shelf.take("strong_share", settings.redis, **bounds) if settings.redis else None
         held = self._shares.renew(settings.routes, judges, store)
         for name, route in settings.routes.items():
+            self._router_metrics.tell_wanted(name, route.policy.strong_share)
             if route.policy.needs_router:
                 self._show_threshold(name, held[name].threshold if name in held else route.policy.threshold)
         return held

@@ -38,7 +38,7 @@ TTFT_BOUNDS = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
 class Speaker:
-    """A model server: how long it answers and how long it thinks comes from the prompt, so that it is the same again."""
+    """A model server: what it says and how long it thinks comes from the prompt: the same again."""
 
     def __init__(self, ttft_s: float, gap_s: float, words: int) -> None:
         self._ttft_s, self._gap_s, self._words = ttft_s, gap_s, words
@@ -113,7 +113,9 @@ async def pages(texts: dict[str, Callable[[], str]]) -> AsyncIterator[str]:
         with contextlib.suppress(ConnectionError, EOFError):
             path = (await reader.readuntil(b"\r\n\r\n")).split(b" ", 2)[1].decode()
             body = texts[path]().encode()
-            head = f"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {len(body)}\r\nconnection: close\r\n"
+            head = (
+                f"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {len(body)}\r\nconnection: close\r\n"
+            )
             writer.write(f"{head}\r\n".encode() + body)
             await writer.drain()
         writer.close()
@@ -133,6 +135,7 @@ class World:
     prometheus: Prometheus
     redis: RedisServer
     speakers: dict[str, Speaker]
+    config: dict[str, Any]
     began_s: float = field(default_factory=time.time)
 
 
@@ -168,7 +171,7 @@ async def world(folder: Path, triton: TritonServer, scrape_s: int = 1) -> AsyncI
         prometheus = Prometheus(folder, jobs, RULES, scrape_s=scrape_s)
         await asyncio.to_thread(prometheus.__enter__)
         stack.callback(prometheus.__exit__)
-        yield World(gateway, prometheus, redis, speakers)
+        yield World(gateway, prometheus, redis, speakers, config)
 
 
 def configuration(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -24,12 +25,16 @@ if is_missing and os.environ.get("CI") == "true":
 need_prometheus = pytest.mark.skipif(is_missing, reason="apt-get install prometheus")
 
 START_S = 20.0
+OUTER = re.compile(r'(?P<inner>"[^"]*"|[(\[{]|[)\]}])|\s(?:(?P<set>and|or|unless)|(?P<compare>[<>]=?|[!=]=))\s')
+PREFIX = re.compile(r"^(?:bool\s+|(?:on|ignoring|group_left|group_right)\s*\([^)]*\)\s*)+")
+NUMBER = re.compile(r"^[-\d.e* /]+$")
 
 
 class Prometheus:
     """`prometheus` with a folder of its own. `jobs`: pages to scrape, by job; `rules`: files of rules.
 
-    Rules are evaluated every `scrape_s` as well, whatever their groups say: a test has no minute to wait.
+    Rules are evaluated every `scrape_s` as well, whatever their groups say, and look back seconds where they say
+    `offset` so many days: a test has no week to wait.
     """
 
     def __init__(
@@ -139,6 +144,8 @@ class Prometheus:
         rules = yaml.safe_load(path.read_text())
         for group in rules["groups"]:
             group.pop("interval", None)
+            for rule in group["rules"]:
+                rule["expr"] = re.sub(r"\boffset (\d+)d\b", r"offset \1s", rule["expr"])
         copy = self._folder / path.name
         copy.write_text(yaml.safe_dump(rules))
         return copy
@@ -149,3 +156,18 @@ def job_of(name: str, pages: Sequence[str]) -> dict[str, Any]:
     parts = [urlsplit(page) for page in pages]
     (path,) = {part.path for part in parts}
     return {"job_name": name, "metrics_path": path, "static_configs": [{"targets": [part.netloc for part in parts]}]}
+
+
+def sides_of(query: str) -> list[str]:
+    """Split an expression at its outermost set operators and comparisons; what is only a number is left out."""
+    text, depth, cuts, at = " ".join(query.split()), 0, [0], 0
+    while found := OUTER.search(text, at):
+        at = found.end()
+        if found["inner"]:
+            depth += {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}.get(found["inner"], 0)
+        elif depth == 0:
+            cuts += [found.start(), found.end()]
+            at = found.end() - 1  # the blank may begin the next one
+    cuts.append(len(text))
+    parts = [PREFIX.sub("", text[start:end].strip()) for start, end in zip(cuts[::2], cuts[1::2], strict=True)]
+    return [part for part in parts if part and not NUMBER.match(part)]

@@ -106,6 +106,8 @@ class Asker:
 
         def value_of(found: re.Match[str]) -> str:
             name = found[1]
+            if name.isdigit():
+                return found[0]  # no variable: a group of a regular expression, in `label_replace`
             if name in own:
                 return own[name]
             if name.startswith("__"):

@@ -11,6 +11,15 @@ MODEL = 'model=~"$model"'
 ASKED = 'gen_ai_request_model=~"$route"'
 ANSWERED = 'gen_ai_response_model=~"$model"'
 
+CLIENTS_FAULT = (
+    "cancelled|invalid_request|invalid_json|invalid_value|unsupported_parameter|context_length_exceeded|personal_data"
+    "|upstream_rejected|request_timeout|request_too_large|invalid_api_key|threshold_forbidden|not_found"
+    "|model_not_found|method_not_allowed"
+)
+"""Statuses that count neither for nor against the service; what is neither these nor `ok` is ours. As in the rules."""
+NO_FAILURE = "ok|cancelled|upstream_rejected|unsupported_parameter|context_length_exceeded|invalid_value"
+"""What becomes of calls to a model server that works, as in the rules."""
+
 SHOWN = "$__range"
 """The whole time that the dashboard shows: for totals."""
 RECENT = "$__rate_interval"

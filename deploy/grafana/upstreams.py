@@ -20,11 +20,11 @@ from deploy.grafana.look import (
     query,
     states,
 )
-from deploy.grafana.scope import MODEL, foreign, or_zero, quantile, rate, ratio, series, total
+from deploy.grafana.scope import MODEL, NO_FAILURE, foreign, or_zero, quantile, rate, ratio, series, total
 
 READY = series("postern_upstream_ready", MODEL)
 ATTEMPTS = series("postern_upstream_attempts_total", MODEL)
-FAILED = series("postern_upstream_attempts_total", MODEL, 'outcome!~"ok|cancelled"')
+FAILED = series("postern_upstream_attempts_total", MODEL, f'outcome!~"{NO_FAILURE}"')
 WAITING = series("postern_upstream_waiting_requests", MODEL)
 RUNNING = series("postern_upstream_running_requests", MODEL)
 KV_CACHE = series("postern_upstream_kv_cache_usage_ratio", MODEL)
@@ -126,7 +126,7 @@ def ready() -> Panel:
     Do: short gaps at one replica: it restarts (memory?). All of a model at once: its deployment, or the network.
     """
     names = {"1": ("ready", GREEN), "0": ("not ready", RED)}
-    return states("Replicas", names).with_target(query(f"min by (model, url) ({READY})", "{{model}} {{url}}"))
+    return states("Replicas", names, 8).with_target(query(f"min by (model, url) ({READY})", "{{model}} {{url}}"))
 
 
 def attempts() -> Panel:
@@ -137,7 +137,7 @@ def attempts() -> Panel:
     Do: `upstream_timeout`: too slow or hung. `upstream_unavailable`: no connection. `upstream_rate_limited`: the
     provider's limits. `upstream_model_unavailable`: the server has not loaded the model.
     """
-    return layers("Calls by outcome", REQUESTS_PER_S).with_target(query(rate(ATTEMPTS, "outcome"), "{{outcome}}"))
+    return layers("Calls by outcome", REQUESTS_PER_S, 8).with_target(query(rate(ATTEMPTS, "outcome"), "{{outcome}}"))
 
 
 def failed_by_model() -> Panel:
@@ -148,7 +148,7 @@ def failed_by_model() -> Panel:
     Do: one model above it: its replicas. All: what they share, most often the network or the provider.
     """
     failed = f"({rate(FAILED, 'model')} or 0 * {rate(ATTEMPTS, 'model')})"
-    panel = bounded(curves("Failed calls by model", SHARE), {0.01: YELLOW, 0.05: RED})
+    panel = bounded(curves("Failed calls by model", SHARE, 8), {0.01: YELLOW, 0.05: RED})
     return panel.with_target(query(ratio(failed, rate(ATTEMPTS, "model")), "{{model}}"))
 
 
@@ -257,7 +257,7 @@ def tensorrt_requests() -> Panel:
     Do: waiting with a full KV cache: fewer tokens a request, or more memory for it.
     """
     asked = f"sum by (model, request_type) ({foreign('nv_trt_llm_request_metrics')})"
-    return curves("TensorRT-LLM: requests", NUMBER, 8).with_target(query(asked, "{{model}} {{request_type}}"))
+    return curves("TensorRT-LLM: requests", NUMBER).with_target(query(asked, "{{model}} {{request_type}}"))
 
 
 def tensorrt_kv_cache() -> Panel:
@@ -268,7 +268,7 @@ def tensorrt_kv_cache() -> Panel:
     Do: near 1: `kv_cache_free_gpu_mem_fraction`, shorter contexts, or a replica more.
     """
     fraction = foreign("nv_trt_llm_kv_cache_block_metrics", 'kv_cache_block_type="fraction"')
-    panel = bounded(curves("TensorRT-LLM: KV cache", SHARE, 8).max(1), {0.8: YELLOW, 0.95: RED})
+    panel = bounded(curves("TensorRT-LLM: KV cache", SHARE).max(1), {0.8: YELLOW, 0.95: RED})
     return panel.with_target(query(f"max by (model, instance) ({fraction})", "{{model}} {{instance}}"))
 
 

@@ -49,6 +49,7 @@ class RouterMetrics:
             names.LEARNING_LOG_ROWS, "Rows for the learning log.", ("outcome",), registry=metrics.registry
         )
         self._drift = self._gauge(names.DRIFT, "Population stability index against training.", "router", "signal")
+        self._wanted = self._gauge(names.STRONG_SHARE_WANTED, "Share of strong decisions that is held.", "route")
         self._error = self._gauge(names.CALIBRATION_ERROR, "Mean distance of chances to marks.", "router", "tier")
         self._bias = self._gauge(names.CALIBRATION_BIAS, "By how much chances are above marks.", "router", "tier")
 
@@ -82,6 +83,13 @@ class RouterMetrics:
     def count_row(self, outcome: str) -> None:
         """Count a row of the learning log."""
         self._metrics.child(self._rows, outcome).inc()
+
+    def tell_wanted(self, route: str, strong_share: float | None) -> None:
+        """Show the share that a route holds; None: it holds none."""
+        if strong_share is None:
+            self._metrics.drop(self._wanted, route)
+        else:
+            self._metrics.child(self._wanted, route).set(strong_share)
 
     def tell_drift(self, router: str, psi: Mapping[str, float]) -> None:
         """Show a router's drift."""

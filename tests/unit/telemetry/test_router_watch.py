@@ -90,3 +90,12 @@ def test_marks_are_counted_by_their_side_of_one_half(metrics):
         ("auto", "small", "weak", "good"): 3,
         ("other", "small", "none", "good"): 1,
     }
+
+
+def test_the_share_that_a_route_holds_is_told_until_it_holds_none(metrics):
+    router_metrics = RouterMetrics(metrics)
+    router_metrics.tell_wanted("auto", 0.3)
+    router_metrics.tell_wanted("best", None)
+    assert told(metrics, "postern_strong_share_wanted") == {("auto",): 0.3}
+    router_metrics.tell_wanted("auto", None)
+    assert told(metrics, "postern_strong_share_wanted") == {}
