@@ -62,12 +62,11 @@
 {{- if not (kindIs "invalid" .Values.drain.streamSeconds) }}
 {{- .Values.drain.streamSeconds }}
 {{- else }}
-{{- $models := (include "postern.givenConfig" . | fromYaml).models }}
-{{- $longest := ternary 0 600 (not (empty .Values.config)) }}
-{{- range $model := ternary $models dict (not (empty .Values.config)) }}
+{{- $longest := 0 }}
+{{- range $model := (include "postern.givenConfig" . | fromYaml).models }}
 {{- $longest = get ($model.timeouts | default dict) "total_s" | default 600 | ceil | int | max $longest }}
 {{- end }}
-{{- $longest }}
+{{- $longest | default 600 }}
 {{- end }}
 {{- end }}
 
@@ -119,7 +118,7 @@ as `${NAME}` may hold its port, and where the configuration is elsewhere.
 {{- range $model := .Values.config.models | default dict }}
 {{- $urls := concat ($model.urls | default list) (get ($model.watch | default dict) "metrics_urls" | default list) }}
 {{- with $model.proxy }}{{ $urls = append $urls . }}{{ end }}
-{{- if and (eq $model.backend "triton") (not (hasKey ($model.watch | default dict) "metrics_urls")) }}
+{{- if and (eq ($model.backend | default "") "triton") (not (hasKey ($model.watch | default dict) "metrics_urls")) }}
 {{- $ports = append $ports 8002 }}
 {{- end }}
 {{- range $urls }}
