@@ -66,6 +66,9 @@ What the schema can't see: values that contradict one another. Every fault at on
 {{- end }}
 {{- end }}
 {{- end }}
+{{- if hasKey .configFiles "postern.yaml" }}
+{{- $faults = append $faults "configFiles: postern.yaml is the configuration itself; write it as `config`" }}
+{{- end }}
 {{- if and .httpRoute.enabled (not .httpRoute.parentRefs) }}
 {{- $faults = append $faults "httpRoute.parentRefs: name the Gateway, such as [{name: public, namespace: gateways}]" }}
 {{- end }}
