@@ -50,7 +50,7 @@ from gateway.stores.memory import DEFAULT_MAX_BYTES
 from gateway.stores.pipe_store import PipeStore
 from gateway.stores.shelf import Shelf
 from gateway.stores.store import Observe, Store
-from gateway.telemetry.access_log import log_request
+from gateway.telemetry.access_log import log_faults, log_request
 from gateway.telemetry.learning_log import LearningLog
 from gateway.telemetry.logs import log_failure
 from gateway.telemetry.metrics import METRICS_FOLDER, Metrics, render_in_turns, render_merged
@@ -215,7 +215,7 @@ class Factory:
             at_once["feedback"] = AnswerRecord(answers, self._watches.get).record
         if learning_log is not None:
             together["learning_log"] = learning_log.record
-        together["log"] = log_request
+        together["log"] = log_request if settings.logs.access else log_faults
         pipeline = Pipeline(
             Parts(
                 models=settings.models,

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import platform
 import re
 import socket
 import sys
@@ -28,6 +29,7 @@ from gateway.quick import QUICK, run_quick
 from gateway.settings.discover import discover_settings, is_simulated
 from gateway.settings.faults import SettingsError
 from gateway.settings.load import load_settings
+from gateway.settings.logs import LogFormat, LogLevel, LogsSettings
 from gateway.settings.names import is_name
 from gateway.settings.root import Settings
 from gateway.settings.schema import json_schema
@@ -40,6 +42,8 @@ PLAIN_YAML = re.compile(r"[a-z]+(-[a-z0-9]+)+")
 CONFIG = click.Path(dir_okay=False, path_type=Path)
 PORT = click.IntRange(0, 65_535)
 """Without an environment variable: to a Service named `postern`, Kubernetes sets POSTERN_PORT=tcp://..."""
+AUTO = "auto"
+LOG_OPTIONS = {"log_format", "log_level"}
 
 T = TypeVar("T")
 Overrides = dict[str, str | int]
@@ -61,11 +65,26 @@ def main() -> None:
 @click.option("--admin-host", envvar="POSTERN_ADMIN_HOST", show_envvar=True, help="Address of the admin port.")
 @click.option("--admin-port", type=PORT, help="Admin port: /metrics.")
 @click.option("--workers", type=click.IntRange(1, 64), help="Processes; more than one needs Redis.")
+@click.option(
+    "--log-format",
+    type=click.Choice([*(one.value for one in LogFormat), AUTO]),
+    envvar="POSTERN_LOG_FORMAT",
+    show_envvar=True,
+    help="How lines look; auto: text on a terminal, JSON elsewhere.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice([one.value for one in LogLevel]),
+    envvar="POSTERN_LOG_LEVEL",
+    show_envvar=True,
+    help="The least that is logged.",
+)
 def serve(config: Path | None, **given: str | int | None) -> None:
     """Serve until SIGINT or SIGTERM."""
-    set_up_logs()
     overrides: Overrides = {name: value for name, value in given.items() if value is not None}
+    set_up_logs(_logs_of(LogsSettings(), overrides))
     settings = _or_exit(partial(load, config, overrides))
+    set_up_logs(settings.logs)
     server = settings.server
     if server.workers > 1 and settings.redis is None:
         _fail("server.workers: more than one process needs shared stores; set redis.url, or leave workers at 1")
@@ -77,12 +96,12 @@ def serve(config: Path | None, **given: str | int | None) -> None:
     else:
         served = _or_exit(lambda: Process(settings, reload, config))
     data, admin = _bind(server.host, server.port), _bind(server.admin_host, server.admin_port)
-    _run(served.run(data, admin, partial(_announce, settings, data, admin)))
+    _run(served.run(data, admin, partial(_announce, settings, config, data, admin)))
 
 
 def serve_worker(data: socket.socket, settings: Settings, config: Path | None, overrides: Overrides) -> None:
     """Serve as one of several processes; the parent has the admin port and has announced them."""
-    set_up_logs()
+    set_up_logs(settings.logs)
     process = _or_exit(lambda: Process(settings, partial(load_checked, config, overrides), config))
     _run(process.run(data, None, lambda: None))
 
@@ -95,8 +114,17 @@ def _run(work: Coroutine[None, None, None]) -> None:
 def load(config: Path | None, overrides: Overrides) -> Settings:
     """Return the settings of a file, or of what is at hand; command-line options win. Raises SettingsError."""
     settings = load_settings(config, os.environ) if config else discover_settings(os.environ, probe)
-    server = msgspec.structs.replace(settings.server, **overrides)
-    return msgspec.structs.replace(settings, server=server)
+    of_server = {name: value for name, value in overrides.items() if name not in LOG_OPTIONS}
+    server = msgspec.structs.replace(settings.server, **of_server)
+    return msgspec.structs.replace(settings, server=server, logs=_logs_of(settings.logs, overrides))
+
+
+def _logs_of(settings: LogsSettings, overrides: Overrides) -> LogsSettings:
+    """Return how to log; `auto` leaves the form to the terminal, whatever the file says."""
+    form, level = overrides.get("log_format"), overrides.get("log_level")
+    if form is not None:
+        settings = msgspec.structs.replace(settings, format=None if form == AUTO else LogFormat(str(form)))
+    return settings if level is None else msgspec.structs.replace(settings, level=LogLevel(str(level)))
 
 
 def load_checked(config: Path | None, overrides: Overrides) -> Settings:
@@ -113,9 +141,19 @@ def _bind(host: str, port: int) -> socket.socket:
         _fail(f"can't listen on {host}:{port}: {exc.strerror}; choose another with --port or --admin-port")
 
 
-def _announce(settings: Settings, data: socket.socket, admin: socket.socket) -> None:
-    routes, models = ",".join(settings.routes), ",".join(settings.models)
-    log("serving", url=_url(data) + "/v1", admin_url=_url(admin), routes=routes, models=models)
+def _announce(settings: Settings, config: Path | None, data: socket.socket, admin: socket.socket) -> None:
+    log(
+        "serving",
+        version=__version__,
+        url=_url(data) + "/v1",
+        admin_url=_url(admin),
+        config=None if config is None else str(config),
+        routes=",".join(settings.routes),
+        models=",".join(settings.models),
+        workers=settings.server.workers,
+        python=platform.python_version(),
+        pid=os.getpid(),
+    )
     if is_simulated(settings):
         log("simulated_fleet", note="no model is behind this gateway: every answer is made up; see --config")
 

@@ -15,10 +15,11 @@ from gateway.api.live import Live
 from gateway.api.server import QuietServer, make_server
 from gateway.app import Factory, make_admin, make_data_app
 from gateway.classify.onnx import ClassifierLoadError
+from gateway.core.clock import monotonic_s
 from gateway.pipeline import Pipeline
 from gateway.settings.faults import SettingsError
 from gateway.settings.root import Settings
-from gateway.telemetry.logs import log
+from gateway.telemetry.logs import log, set_up_logs
 from gateway.telemetry.metrics import Metrics
 
 WATCH_S = 1.0
@@ -42,6 +43,7 @@ class Process:
         self._servers: list[QuietServer] = []
         self._retiring: set[asyncio.Task[None]] = set()
         self._is_asked = asyncio.Event()
+        self._stopping_s = 0.0
 
     async def run(self, data: socket.socket, admin: socket.socket | None, announce: Callable[[], None]) -> None:
         """Serve on bound sockets until SIGINT or SIGTERM; SIGHUP and a changed file reload.
@@ -57,14 +59,14 @@ class Process:
             self._servers.append(make_server(admin_app, server))
             sockets.append(admin)
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self.stop)
+        loop.add_signal_handler(signal.SIGTERM, self.stop, "SIGTERM")
         if admin is None:
             # A worker: the terminal sends its Ctrl-C to the parent too, which passes it on as SIGTERM. Two would mean
             # "at once".
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             self._watch_parent()
         else:
-            loop.add_signal_handler(signal.SIGINT, self.stop)
+            loop.add_signal_handler(signal.SIGINT, self.stop, "SIGINT")
         loop.add_signal_handler(signal.SIGHUP, self._is_asked.set)
         tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._factory.tend())]
         _spare_collector()
@@ -78,14 +80,20 @@ class Process:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._close()
+            if self._live.is_draining:
+                log("stopped", took_s=round(monotonic_s() - self._stopping_s, 3), cut=self._live.cut)
 
-    def stop(self) -> None:
+    def stop(self, reason: str) -> None:
         """Finish what is in flight and stop; at the second call, stop at once."""
+        is_second = self._live.is_draining
         for server in self._servers:
-            server.force_exit = server.should_exit
+            server.force_exit = is_second
             server.should_exit = True
         self._live.drain()
-        log("stopping")
+        if not is_second:
+            self._stopping_s = monotonic_s()
+        grace_s = 0.0 if is_second else self._live.settings.server.shutdown_grace_s
+        log("stopping", reason=reason, requests=self._live.pipeline.parts.in_flight.count, grace_s=grace_s)
 
     async def _reload(self) -> None:
         """Validate the configuration anew, then swap it whole; keep the old one on any fault.
@@ -109,7 +117,9 @@ class Process:
             log("reload_refused", level=logging.ERROR, exc_info=exc, problem=type(exc).__name__)
             return
         if settings.server != self._live.settings.server:
-            log("restart_needed", section="server")
+            log("restart_needed", level=logging.WARNING, section="server")
+        if settings.logs != self._live.settings.logs:
+            set_up_logs(settings.logs)
         old = self._live.swap(pipeline, settings)
         task = asyncio.create_task(self._retire(old))
         self._retiring.add(task)
@@ -126,8 +136,8 @@ class Process:
 
         def stop() -> None:
             loop.remove_reader(sentinel)
-            log("parent_died")
-            self.stop()
+            log("parent_died", level=logging.ERROR)
+            self.stop("parent died")
 
         loop.add_reader(sentinel, stop)
 

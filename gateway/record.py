@@ -40,7 +40,7 @@ class Recorder:
                     record(ctx)
                 except Exception as exc:  # noqa: BLE001 - fails open: an answer that was given stays given
                     self.count_fail_open(name)
-                    log_failure(internal_error(exc))
+                    log_failure(internal_error(exc), request_id=ctx.request_id)
 
 
 class Tray:

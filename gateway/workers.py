@@ -19,7 +19,7 @@ from gateway.api.server import QuietServer, make_server
 from gateway.app import make_admin
 from gateway.settings.faults import SettingsError
 from gateway.settings.root import Settings
-from gateway.telemetry.logs import log
+from gateway.telemetry.logs import log, set_up_logs
 from gateway.telemetry.metrics import METRICS_FOLDER, Metrics, forget_worker
 
 WATCH_S = 0.5
@@ -47,7 +47,7 @@ class Workers:
         admin_server = make_server(make_admin(Metrics(), self._current), self._settings.server)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stop, admin_server, data)
+            loop.add_signal_handler(number, self._stop, number, admin_server, data)
         loop.add_signal_handler(signal.SIGHUP, self._pass_on, signal.SIGHUP)
         self._processes = [self._start(data) for _ in range(self._settings.server.workers)]
         announce()
@@ -65,10 +65,13 @@ class Workers:
 
     def _current(self) -> Settings:
         """Return the configuration as it stands now; while that is unsound, the last sound one, as the workers do."""
+        old = self._settings
         try:
             self._settings = self._load()
         except SettingsError as exc:
             log("reload_refused", level=logging.WARNING, problem=str(exc))
+        if self._settings.logs != old.logs:
+            set_up_logs(self._settings.logs)
         return self._settings
 
     async def _watch(self, data: socket.socket) -> None:
@@ -76,12 +79,13 @@ class Workers:
             await asyncio.sleep(WATCH_S)
             for place, process in enumerate(self._processes):
                 if not process.is_alive() and not self._is_stopping:
-                    log("worker_died", pid=process.pid, exit_code=process.exitcode)
+                    log("worker_died", level=logging.ERROR, pid=process.pid, exit_code=process.exitcode)
                     forget_worker(process.pid)
                     self._processes[place] = self._start(data)
 
-    def _stop(self, admin_server: QuietServer, data: socket.socket) -> None:
+    def _stop(self, number: signal.Signals, admin_server: QuietServer, data: socket.socket) -> None:
         self._is_stopping = True
+        log("stopping_workers", reason=number.name, workers=len(self._processes))
         # The workers close theirs, but while this one is open the kernel takes connections that nobody will serve.
         data.close()
         admin_server.should_exit = True

@@ -46,6 +46,7 @@ from gateway.routing.routes import build_routes
 from gateway.schema.request import Operation, decode_request
 from gateway.schema.sse import event_of
 from gateway.settings.feedback import FeedbackSettings
+from gateway.settings.logs import LogFormat, LogsSettings
 from gateway.settings.models import BackendKind, EnergySettings, ModelSettings, PriceSettings
 from gateway.settings.root import Settings
 from gateway.settings.routes import PolicySettings, RouteSettings
@@ -119,7 +120,7 @@ def parts_of(metrics: Metrics) -> dict[str, Record]:
 
 async def measure() -> dict[str, float]:
     """Return µs a request by kind and part, and of what else the account is made of."""
-    set_up_logs(is_json=True)
+    set_up_logs(LogsSettings(format=LogFormat.JSON))
     metrics = Metrics()
     metrics.know({"auto", *MODELS})
     parts = parts_of(metrics)

@@ -1,5 +1,9 @@
 """What tests of several folders share: the one real Triton of a session."""
 
+import logging
+import sys
+import threading
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -25,3 +29,18 @@ def triton(one_triton: TritonServer) -> TritonServer:
     if not one_triton.is_ready():
         one_triton.restart()
     return one_triton
+
+
+@pytest.fixture
+def untouched_logs() -> Iterator[None]:
+    """Put back whatever setting up the logs changes in a process."""
+    names = ("postern", "uvicorn", "uvicorn.error", "uvicorn.access")
+    root, loggers = logging.getLogger(), [logging.getLogger(name) for name in names]
+    kept = [(one, one.handlers[:], one.level, one.propagate) for one in (root, *loggers)]
+    hooks, show = (sys.excepthook, threading.excepthook), warnings.showwarning
+    yield
+    logging.captureWarnings(capture=False)
+    for one, handlers, level, propagate in kept:
+        one.handlers[:], one.propagate = handlers, propagate
+        one.setLevel(level)
+    (sys.excepthook, threading.excepthook), warnings.showwarning = hooks, show

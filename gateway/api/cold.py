@@ -10,7 +10,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.plugins import PluginProtocol
 
 from gateway.api.errors import error_bytes, error_headers
-from gateway.api.headers import read_headers, wishes_of
+from gateway.api.headers import REQUEST_ID, read_headers, wishes_of
 from gateway.api.live import Live
 from gateway.core.context import Caller
 from gateway.core.errors import InvalidRequestError, MethodError, NotFoundError, PosternError, internal_error
@@ -48,6 +48,12 @@ def identify(live: Live, request: AnyRequest) -> Caller:
     return live.pipeline.parts.keys.identify(wishes_of(read_headers(request.scope["headers"])))
 
 
+def request_id(request: AnyRequest) -> str | None:
+    """Return the id that the answer will bear; the admin port's bear none."""
+    found: str | None = request.scope.get("state", {}).get(REQUEST_ID)
+    return found
+
+
 def _tell(_: AnyRequest, error: PosternError) -> Response[bytes]:
     headers = {name.decode(): value.decode() for name, value in error_headers(error)}
     return json_response(error_bytes(error), error.status, headers)
@@ -69,5 +75,5 @@ def _tell_http(request: AnyRequest, exc: HTTPException) -> Response[bytes]:
 
 def _tell_internal(request: AnyRequest, exc: Exception) -> Response[bytes]:
     error = internal_error(exc)
-    log_failure(error)
+    log_failure(error, request_id=request_id(request))
     return _tell(request, error)

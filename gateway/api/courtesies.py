@@ -2,7 +2,7 @@
 
 from gateway.api.asgi import AsgiApp, Message, Receive, Scope, Send
 from gateway.api.body import drain
-from gateway.api.headers import read_headers, request_id_of
+from gateway.api.headers import REQUEST_ID, read_headers, request_id_of
 
 
 def with_courtesies(app: AsgiApp) -> AsgiApp:
@@ -22,7 +22,9 @@ class _Courtesies:
     """One exchange with a wrapped application."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._id = (b"x-request-id", request_id_of(read_headers(scope["headers"])).encode())
+        request_id = request_id_of(read_headers(scope["headers"]))
+        self._id = (b"x-request-id", request_id.encode())
+        scope.setdefault("state", {})[REQUEST_ID] = request_id
         self._receive = receive
         self._send = send
         self._is_read = False

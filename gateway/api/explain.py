@@ -11,7 +11,7 @@ from litestar.handlers import HTTPRouteHandler
 from gateway.accounting.price import cost_usd
 from gateway.api.asgi import Receive
 from gateway.api.body import decode_body, read_body
-from gateway.api.cold import AnyRequest, json_response
+from gateway.api.cold import AnyRequest, json_response, request_id
 from gateway.api.headers import read_headers, request_id_of, wishes_of
 from gateway.api.live import Live
 from gateway.core.client import Asker
@@ -142,7 +142,7 @@ def route_handlers(live: Live) -> list[HTTPRouteHandler]:
     @post("/v1/route")
     async def explain_route(request: AnyRequest) -> Response[bytes]:
         headers = read_headers(request.scope["headers"])
-        ctx = RequestContext(Operation.CHAT, request_id_of(headers), wishes_of(headers))
+        ctx = RequestContext(Operation.CHAT, request_id(request) or request_id_of(headers), wishes_of(headers))
         explanation = await explain(live.pipeline, ctx, _Asker(live, headers, cast("Receive", request.receive)))
         return json_response(msgspec.json.encode(explanation))
 

@@ -81,6 +81,7 @@ class Front:
             # Either the client has gone, and nobody is left to tell; or the server's grace has ended, and the client
             # learns why its stream breaks off. Nobody waits for this task: it may end in peace.
             if not exchange.has_gone:
+                self._live.cut += 1
                 await exchange.fail(ctx, DrainingError("The gateway is shutting down."))
         except Exception as exc:  # noqa: BLE001 - a task's supervisor: the walk told the client; telling may fail too
             log_failure(internal_error(exc), request_id=ctx.request_id)

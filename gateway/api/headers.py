@@ -13,6 +13,8 @@ from gateway.core.errors import InvalidValueError
 RawHeaders = list[tuple[bytes, bytes]]
 
 ID_BYTES: Final = 12
+REQUEST_ID: Final = "request_id"
+"""Where the state of a request over ASGI holds its id."""
 _GATEWAY: Final = Stage.GATEWAY
 _SANE_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _FORCIBLE = {"weak": Tier.WEAK, "strong": Tier.STRONG}

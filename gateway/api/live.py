@@ -12,6 +12,7 @@ class Live:
         self.pipeline = pipeline
         self.settings = settings
         self.is_draining = False
+        self.cut = 0
         self.fleet_line = _fleet_line(settings)
 
     def swap(self, pipeline: Pipeline, settings: Settings) -> Pipeline:

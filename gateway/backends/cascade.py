@@ -14,7 +14,7 @@ import msgspec
 
 from gateway.backends.backend import Call
 from gateway.backends.held import Held
-from gateway.backends.resilience import Dispatcher
+from gateway.backends.resilience import Dispatcher, tell_attempt
 from gateway.core.context import Charge, Verdict
 from gateway.core.errors import PosternError, UpstreamError, UpstreamRejectionError
 from gateway.core.reply import Reply, Spent
@@ -142,6 +142,7 @@ class _Cascade:
         failure.attempts = self._attempts
         if not rest or is_late or self._attempts >= self._errand.max_attempts:
             raise failure
+        tell_attempt(self._errand.request_id, self._errand.plan[0], failure)
         reply = await self._open(rest, self._attempts_left, self._errand.request)
         reply.is_fallback = True
         return reply

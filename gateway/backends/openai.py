@@ -126,7 +126,9 @@ class OpenAIBackend:
             return UpstreamUnavailableError(f"{self._name} can't be reached.", detail=f"{self.url}: {exc}")
         if exc.is_timeout:
             return UpstreamTimeoutError(f"{self._name} did not answer in time.", detail=f"{self.url}: {exc}")
-        return UpstreamFailureError(f"{self._name} closed the connection before its answer.", detail=str(exc))
+        return UpstreamFailureError(
+            f"{self._name} closed the connection before its answer.", detail=f"{self.url}: {exc}"
+        )
 
     async def _refusal(self, call: Call, response: HttpResponse) -> PosternError:
         wire = decode_error(await _read(response, MAX_ERROR_BYTES))
@@ -139,9 +141,13 @@ class OpenAIBackend:
             return error
         if response.status == 429:
             return UpstreamRateLimitError(
-                f"{self._name} is over its rate limit.", retry_after_s=_retry_after_s(response.headers)
+                f"{self._name} is over its rate limit.",
+                retry_after_s=_retry_after_s(response.headers),
+                detail=f"{self.url}: status 429",
             )
-        return UpstreamFailureError(f"{self._name} answered with status {response.status}.")
+        return UpstreamFailureError(
+            f"{self._name} answered with status {response.status}.", detail=f"{self.url}: status {response.status}"
+        )
 
 
 def _refuses_logprobs(request: Request, told: str) -> bool:

@@ -4,6 +4,7 @@ After the first byte nothing is tried again: a second answer glued to half a fir
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import overload
@@ -18,7 +19,7 @@ from gateway.core.errors import (
     internal_error,
 )
 from gateway.core.reply import Reply
-from gateway.telemetry.logs import log_failure
+from gateway.telemetry.logs import log, log_failure
 
 COOLDOWN_S = 2.0
 """How long a replica that failed is asked last; long enough that most requests miss a dead one, short enough to notice
@@ -175,6 +176,18 @@ async def _close(backend: Backend) -> None:
         log_failure(internal_error(exc))
 
 
+def tell_attempt(request_id: str, model: str, failure: UpstreamError) -> None:
+    """Log a failure that another attempt makes up for: nobody else hears of it."""
+    log(
+        "attempt_failed",
+        level=logging.WARNING,
+        request_id=request_id,
+        model=model,
+        code=failure.code,
+        detail=failure.detail,
+    )
+
+
 class Dispatcher:
     """Make a bounded number of attempts along a plan of models."""
 
@@ -217,12 +230,14 @@ class Dispatcher:
         loop = asyncio.get_running_loop()
         attempts = 1
         too_small = chosen if isinstance(failure, UpstreamContextError) else None
+        failed = chosen
         for model, backend in further:
             if model == too_small:
                 continue
             if loop.time() >= call.deadline_s:
                 break
-            attempts += 1
+            tell_attempt(call.request_id, failed, failure)
+            attempts, failed = attempts + 1, model
             try:
                 reply = await self._attempt(model, backend, call)
             except PosternError as exc:

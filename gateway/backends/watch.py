@@ -1,6 +1,7 @@
 """Looks after replicas: each is asked how it is, every so often; that orders them and is shown in the metrics."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 
 from gateway.backends.backend import Backend, Health
@@ -61,8 +62,7 @@ class Watch:
                 replicas.note(backend, health)
                 self._show(name, backend.url, health)
                 if health.is_ready != was_ready:
-                    event = "replica_ready" if health.is_ready else "replica_not_ready"
-                    log(event, model=name, url=backend.url, problem=health.problem)
+                    _tell_turn(name, backend.url, health)
                 was_ready = health.is_ready
                 interval_s = settings.interval_s
                 await asyncio.sleep(interval_s if was_ready else min(interval_s, UNREADY_S))
@@ -78,3 +78,10 @@ class Watch:
         except Exception as exc:  # noqa: BLE001 - a supervisor: no fault of one look may end the others
             log_failure(internal_error(exc))
             return Health()
+
+
+def _tell_turn(model: str, url: str, health: Health) -> None:
+    if health.is_ready:
+        log("replica_ready", model=model, url=url)
+    else:
+        log("replica_not_ready", level=logging.WARNING, model=model, url=url, problem=health.problem)

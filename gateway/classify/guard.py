@@ -4,6 +4,7 @@ The caller fails open on None (the strong model answers). Knows nothing of featu
 """
 
 import asyncio
+import logging
 import math
 import threading
 import time
@@ -17,6 +18,7 @@ from gateway.classify.turns import most_judged
 from gateway.core.clock import Clock
 from gateway.core.judgement import Judgement, Reference
 from gateway.schema.conversation import Conversation, Turn
+from gateway.telemetry.logs import log
 
 # The longest that a judgement may hold the loop. A hop to a thread and back costs 60 to 100 µs and more under load, and
 # spares the loop nothing but that: the thread needs the same interpreter.
@@ -133,15 +135,20 @@ class GuardedClassifier:
         """Return the judgement, or None after a fault. For a thread that may wait."""
         try:
             judgement = self._classifier.judge(conversation, tenant)
-            return judgement if _is_finite(judgement) else None
-        except Exception:  # noqa: BLE001  # any classifier's fault is one thing to the caller: no judgement, fail open
-            return None
+            if _is_finite(judgement):
+                return judgement
+            problem = "a score that is no number"
+        except Exception as exc:  # noqa: BLE001  # any classifier's fault is one thing to the caller: no judgement, fail open
+            problem = type(exc).__name__  # no more of it: its text may quote the prompt
+        self._tell(problem)
+        return None
 
     async def judge(self, conversation: Conversation, tenant: str | None = None) -> Judgement | None:
         """Return the judgement, or None after a fault, time-out, full queue or close. Cancellation passes through."""
         if self._is_quick(conversation, tenant):
             return self.judge_blocking(conversation, tenant)
         if not self._slots.acquire(blocking=False):
+            self._tell("its queue is full")
             return None
         try:
             future = self._executor.submit(self.judge_blocking, conversation, tenant)
@@ -154,7 +161,12 @@ class GuardedClassifier:
             async with asyncio.timeout(self._timeout_s):
                 return await asyncio.wrap_future(future)
         except TimeoutError:
+            self._tell(f"none within {self._timeout_s:g} s")
             return None
+
+    def _tell(self, problem: str) -> None:
+        """Log why the strong model answers. Which requests that befell their rows tell."""
+        log("judgement_failed", level=logging.WARNING, router=self.name, problem=problem)
 
     def close(self) -> None:
         """Take no more work off the loop. What is queued still ends: cancelling it would cancel its waiters."""

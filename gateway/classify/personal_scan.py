@@ -5,6 +5,7 @@ Owns how much is read, in which bites, and what of it is remembered. Knows no pa
 
 import asyncio
 import hashlib
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
@@ -52,7 +53,7 @@ class PersonalScan:
         try:
             return await self._scan(request, request_id, wants_all=wants_all)
         except Exception as exc:  # noqa: BLE001 - fails closed, and says no more than what failed: a message may quote
-            log("personal_scan_failed", problem=type(exc).__name__)
+            log("personal_scan_failed", level=logging.ERROR, request_id=request_id, problem=type(exc).__name__)
             return _UNREAD
 
     async def _scan(self, request: Request, request_id: str, *, wants_all: bool) -> frozenset[PersonalKind]:

@@ -109,7 +109,7 @@ class Rack:
         except ClassifierLoadError as exc:
             if is_strict:
                 raise
-            log("classifier_unavailable", router=router, problem=str(exc))
+            log("classifier_unavailable", level=logging.ERROR, router=router, problem=str(exc))
             return Slot(folder, mark, AbsentClassifier())
 
     async def refresh(self) -> None:
@@ -125,7 +125,7 @@ class Rack:
         try:
             found = await asyncio.to_thread(self._check, slot.folder)
         except ClassifierLoadError as exc:
-            log("router_refused", router=router, problem=str(exc), kept=slot.version)
+            log("router_refused", level=logging.WARNING, router=router, problem=str(exc), kept=slot.version)
             return
         except Exception as exc:  # noqa: BLE001 - a supervisor: no file may end the watching of files
             log("router_refused", level=logging.ERROR, exc_info=exc, router=router, kept=slot.version)

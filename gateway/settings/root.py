@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.settings.feedback import FeedbackSettings, LearningLogSettings
+from gateway.settings.logs import LogsSettings
 from gateway.settings.models import ModelSettings
 from gateway.settings.routes import RouteSettings
 from gateway.settings.service import (
@@ -48,3 +49,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         KeysSettings()
     )
     limits: Annotated[LimitsSettings, Meta(description="Bounds on what one process takes in.")] = LimitsSettings()
+    logs: Annotated[LogsSettings, Meta(description="What is told on standard error. Default: a line a request.")] = (
+        LogsSettings()
+    )

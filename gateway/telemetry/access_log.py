@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from gateway.core.clock import Stage
-from gateway.core.context import RequestContext
+from gateway.core.context import Decision, RequestContext
 from gateway.telemetry.log_writer import LogWriter
 from gateway.telemetry.logs import LOGGER, TerminalFormatter, log, log_failure
 
@@ -50,10 +50,18 @@ _encoder = msgspec.json.Encoder()
 _FACTS = _Row.__struct_fields__[3:]
 
 
+def log_faults(ctx: RequestContext) -> None:
+    """Log what a finished request's client was not told, and at level debug how its model was chosen."""
+    if ctx.failure is not None:
+        chosen = None if ctx.decision is None else ctx.decision.model
+        log_failure(ctx.failure, request_id=ctx.request_id, model=ctx.model or chosen)
+    if ctx.decision is not None and LOGGER.isEnabledFor(logging.DEBUG):
+        _log_decision(ctx, ctx.decision)
+
+
 def log_request(ctx: RequestContext) -> None:
     """Log one finished request."""
-    if ctx.failure is not None:
-        log_failure(ctx.failure, request_id=ctx.request_id)
+    log_faults(ctx)
     if not LOGGER.isEnabledFor(logging.INFO):
         return
     for handler in LOGGER.handlers:
@@ -63,10 +71,23 @@ def log_request(ctx: RequestContext) -> None:
     log("request", **_facts(_row(ctx, "")))
 
 
+def _log_decision(ctx: RequestContext, decision: Decision) -> None:
+    log(
+        "decided",
+        level=logging.DEBUG,
+        request_id=ctx.request_id,
+        model=decision.model,
+        reason=decision.reason,
+        score=ctx.score,
+        threshold=decision.threshold,
+        escalation=decision.escalation,
+        dropped={one.model: one.dropped for one in decision.candidates if one.dropped is not None},
+    )
+
+
 def _line(row: _Row, formatter: logging.Formatter | None) -> bytes:
     if isinstance(formatter, TerminalFormatter):
-        fields = " ".join(f"{name}={value}" for name, value in _facts(row).items())
-        return f"{row.time[11:19]} {row.level:7} {row.event} {fields}\n".encode()
+        return formatter.line(row.time, row.level, row.event, _facts(row)).encode() + b"\n"
     return _encoder.encode(row) + b"\n"
 
 

@@ -5,6 +5,7 @@ up with is dropped and counted, and so is what can't be written. The form is tol
 """
 
 import hashlib
+import logging
 import queue
 import threading
 import time
@@ -149,7 +150,7 @@ class LearningLog:
         """Log a problem once, not once a row."""
         if problem != self._problem:
             self._problem = problem
-            log("learning_log_failed", outcome=outcome, problem=problem)
+            log("learning_log_failed", level=logging.ERROR, outcome=outcome, problem=problem)
 
     def close(self) -> None:
         """Write what waits, for CLOSE_S at most."""

@@ -273,6 +273,7 @@ def test_a_file_of_a_model_that_cannot_be_loaded_is_a_fault_at_its_key(config, m
     assert found.stderr.splitlines() == [told]
 
 
+@pytest.mark.usefixtures("untouched_logs")
 @pytest.mark.parametrize("workers", [(), ("--workers", "2")])
 def test_a_gateway_whose_models_cannot_be_loaded_does_not_start(config, monkeypatch, workers):
     monkeypatch.setitem(app.BACKENDS, BackendKind.TRITON, refuse)
@@ -324,6 +325,7 @@ def test_an_explanation_loads_no_model_and_tells_the_field_that_one_cannot_carry
     assert [one["lacks"] for one in as_json["candidates"]] == [None, "messages"]
 
 
+@pytest.mark.usefixtures("untouched_logs")
 def test_what_kubernetes_sets_for_a_service_named_postern_is_no_option(monkeypatch):
     """It sets NAME_PORT, NAME_SERVICE_HOST and the like in every pod."""
     monkeypatch.setenv("POSTERN_PORT", "tcp://10.96.0.17:8080")

@@ -1,6 +1,7 @@
 """The learning log: what is written of a request and of a mark, what never is, and what a slow or full disk costs."""
 
 import json
+import logging
 import threading
 
 import msgspec
@@ -183,7 +184,9 @@ def test_a_file_that_cannot_be_written_is_told_once_and_its_rows_are_counted(des
         log.record(finished())
     log.close()
     assert desk.counts == ["failed"] * 3
-    assert desk.logged == [("learning_log_failed", {"outcome": "failed", "problem": "No such file or directory"})]
+    assert desk.logged == [
+        ("learning_log_failed", {"level": logging.ERROR, "outcome": "failed", "problem": "No such file or directory"})
+    ]
 
 
 def test_a_file_that_cannot_be_written_for_a_while_goes_on_afterwards(desk, tmp_path):
