@@ -172,7 +172,7 @@ def _tell_thread_crash(told: threading.ExceptHookArgs) -> None:
 def log_failure(error: PosternError, request_id: str | None = None, model: str | None = None) -> None:
     """Log what a client was not told of a fault of ours or of an upstream."""
     known = {"request_id": request_id, "model": model}
-    where = {name: value for name, value in known.items() if value is not None}
+    where: dict[str, Any] = {name: value for name, value in known.items() if value is not None}
     if isinstance(error, InternalError):
         log("internal_error", level=logging.ERROR, exc_info=error.__cause__, detail=error.detail, **where)
     elif error.detail is not None:

@@ -9,13 +9,16 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs" / "logs.md"
-ROW = re.compile(r"^\| `(?P<event>\w+)` \| (?P<levels>[a-z, ]+) \|(?P<fields>[^|]*)\| (?P<why>[^|]+) \|$", re.MULTILINE)
+ROW = re.compile(
+    r"^\| `(?P<event>\w+)` \| (?P<levels>[a-z, ]+) \|(?P<fields>[^|]*)\| (?P<why>[^|]+) \|$",
+    re.MULTILINE,
+)
 ELSEWHERE = {
     "library_message": ({"warning", "error"}, {"logger", "message"}),
     "log_rows_dropped": ({"warning"}, {"count"}),
     "request": ({"info"}, None),
 }
-"""Logged without `log`: by the handler itself, by libraries, and the access log, whose fields a table of its own tells."""
+"""Logged without `log`: by the handler, by libraries, and the access log, whose fields a table of its own tells."""
 OF_NO_REQUEST = {
     "classifier_unavailable", "crashed", "events_suppressed", "judgement_failed", "learning_log_failed",
     "library_message", "log_rows_dropped", "onnx_worker_ended", "onnx_worker_hangs", "parent_died", "reload_refused",
@@ -23,7 +26,7 @@ OF_NO_REQUEST = {
     "simulated_fleet", "stopped", "stopping", "stopping_workers", "store_answers", "store_failing", "thread_crashed",
     "worker_died",
 }  # fmt: skip
-"""Events of the process, not of one request. `judgement_failed`: routers judge conversations and know of no requests."""
+"""Events of the process, not of one request. `judgement_failed`: routers judge conversations, whoever asks."""
 WITHOUT_ID = {
     ("gateway/api/connection.py", "a parser's fault: no request has been read"),
     ("gateway/app.py", "the tending of shares"),
