@@ -62,7 +62,9 @@ def matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
 
 def name_faults(rendered: Rendered) -> Iterator[str]:
     """Names that are given twice, too long, or not names; a namespace of no one's choosing."""
-    seen = Counter((one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"]) for one in rendered.resources)
+    seen = Counter(
+        (one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"]) for one in rendered.resources
+    )
     yield from (f"{kind}/{name} twice" for (kind, _, name), times in seen.items() if times > 1)
     wanted = {rendered.namespace, None} | {text for text in _texts(rendered.values) if NAME.fullmatch(text)}
     for one in rendered.own():
@@ -79,7 +81,10 @@ def label_faults(rendered: Rendered) -> Iterator[str]:
     if not rendered.own():
         yield "nothing carries helm.sh/chart"
     pods = [(pod.name, pod.labels) for pod in rendered.pods if pod.owner in rendered.own()]
-    for name, labels in [*((f"{one['kind']}/{one['metadata']['name']}", one["metadata"]["labels"]) for one in rendered.own()), *pods]:
+    for name, labels in [
+        *((f"{one['kind']}/{one['metadata']['name']}", one["metadata"]["labels"]) for one in rendered.own()),
+        *pods,
+    ]:
         missing = LABELS - set(labels)
         if missing:
             yield f"{name} lacks {sorted(missing)}"
@@ -174,7 +179,9 @@ def monitor_faults(rendered: Rendered) -> Iterator[str]:
             serving = [ports for ports in has if endpoint["port"] in ports]
             if len(serving) != 1:
                 yield f"ServiceMonitor/{monitor['metadata']['name']}: {len(serving)} services have {endpoint['port']}"
-        if rendered.namespace not in monitor["spec"].get("namespaceSelector", {}).get("matchNames", [rendered.namespace]):
+        if rendered.namespace not in monitor["spec"].get("namespaceSelector", {}).get(
+            "matchNames", [rendered.namespace]
+        ):
             yield f"ServiceMonitor/{monitor['metadata']['name']} looks elsewhere"
 
 
@@ -213,7 +220,7 @@ def reference_faults(rendered: Rendered) -> Iterator[str]:
 
 
 def container_faults(rendered: Rendered) -> Iterator[str]:
-    """Mounts without volumes and volumes without mounts, probes of ports without names, images that change, no requests."""
+    """Mounts without volumes and the other way round, probes of unnamed ports, images that change, no requests."""
     for pod in rendered.pods:
         volumes = {*(one["name"] for one in pod.spec.get("volumes", ())), *pod.claims}
         mounted = {mount["name"] for one in pod.containers() for mount in one.get("volumeMounts", ())}

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from gateway.__main__ import main
+from gateway.commands import main
 from tests import helm
 from tests.chart_schemas import faults_in, number, versions
 from tests.helm import NEWEST, OLDEST
@@ -35,7 +35,7 @@ def test_the_newest_kubernetes_is_the_newest_that_there_are_schemas_of():
     assert (versions()[0], versions()[-1]) == (OLDEST, NEWEST)
 
 
-@pytest.mark.parametrize(("name", "kube_version", "by_helm"), targets())
+@pytest.mark.parametrize(("name", "kube_version", "by_helm"), list(targets()))
 def test_every_set_is_taken(name, kube_version, by_helm):
     rendered = helm.render(SETS[name], kube_version=kube_version, helm=by_helm)
     assert rendered
