@@ -15,8 +15,9 @@ from tests.helm import Resource
 
 LABELS = {f"app.kubernetes.io/{name}" for name in ("name", "instance", "version", "component", "part-of", "managed-by")}
 SCALERS = ("HorizontalPodAutoscaler", "ScaledObject")
-LONGEST_NAME, LONGEST_STATEFUL_NAME = 63, 52
-"""A StatefulSet's pods carry its name in a label, with 11 characters more."""
+LONGEST = {"StatefulSet": 52, "ScaledObject": 54, "ConfigMap": 253}
+"""Longest names, where it is not 63. A StatefulSet's pods carry its name in a label, with 11 characters more; KEDA puts
+`keda-hpa-` before it, in a label too. A ConfigMap's is in no label and no address."""
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 
@@ -69,7 +70,7 @@ def name_faults(rendered: Rendered) -> Iterator[str]:
     wanted = {rendered.namespace, None} | {text for text in _texts(rendered.values) if NAME.fullmatch(text)}
     for one in rendered.own():
         name = one["metadata"]["name"]
-        longest = LONGEST_STATEFUL_NAME if one["kind"] == "StatefulSet" else LONGEST_NAME
+        longest = LONGEST.get(one["kind"], 63)
         if len(name) > longest or not NAME.fullmatch(name):
             yield f"{one['kind']}/{name} is no name of {longest} characters at most"
         if one["metadata"].get("namespace") not in wanted:
@@ -154,7 +155,9 @@ def target_faults(rendered: Rendered) -> Iterator[str]:
     scaled = []
     for scaler in rendered.of(*SCALERS):
         wanted = scaler["spec"]["scaleTargetRef"]
-        found = [one for one in rendered.of(wanted["kind"]) if one["metadata"]["name"] == wanted["name"]]
+        found = [
+            one for one in rendered.of(wanted.get("kind", "Deployment")) if one["metadata"]["name"] == wanted["name"]
+        ]
         if not found:
             yield f"{scaler['kind']}/{scaler['metadata']['name']} scales nothing"
         scaled += [f"{one['kind']}/{one['metadata']['name']}" for one in found]
