@@ -40,6 +40,8 @@ LATER = ("usage",)
 # A name with a hyphen is a text in YAML whatever its letters; others (yes, null, 123) may not be, and get quotes.
 PLAIN_YAML = re.compile(r"[a-z]+(-[a-z0-9]+)+")
 CONFIG = click.Path(dir_okay=False, path_type=Path)
+USUAL_CONFIG = Path("/etc/postern/postern.yaml")
+"""Read where nothing else is named and it is there: in a container one mounts it, and that is all."""
 PORT = click.IntRange(0, 65_535)
 """Without an environment variable: to a Service named `postern`, Kubernetes sets POSTERN_PORT=tcp://..."""
 AUTO = "auto"
@@ -47,6 +49,15 @@ LOG_OPTIONS = {"log_format", "log_level"}
 
 T = TypeVar("T")
 Overrides = dict[str, str | int]
+
+
+config_option = click.option(
+    "--config",
+    type=CONFIG,
+    envvar="POSTERN_CONFIG",
+    show_envvar=True,
+    help=f"Configuration file (YAML). Default: {USUAL_CONFIG} where there is one.",
+)
 
 
 @click.group(epilog="\b\nExamples:\n  postern serve\n  postern serve --config postern.yaml --port 8080")
@@ -59,7 +70,7 @@ def main() -> None:
     epilog="\b\nExamples:\n  postern serve                          what is at hand: OpenAI, Ollama, vLLM, or simulated"
     "\n  postern serve --config postern.yaml    SIGHUP, or a changed file, reloads it"
 )
-@click.option("--config", type=CONFIG, envvar="POSTERN_CONFIG", show_envvar=True, help="Configuration file (YAML).")
+@config_option
 @click.option("--host", envvar="POSTERN_HOST", show_envvar=True, help="Address to listen on.")
 @click.option("--port", type=PORT, help="Data port.")
 @click.option("--admin-host", envvar="POSTERN_ADMIN_HOST", show_envvar=True, help="Address of the admin port.")
@@ -81,6 +92,7 @@ def main() -> None:
 )
 def serve(config: Path | None, **given: str | int | None) -> None:
     """Serve until SIGINT or SIGTERM."""
+    config = find_config(config)
     overrides: Overrides = {name: value for name, value in given.items() if value is not None}
     set_up_logs(_logs_of(LogsSettings(), overrides))
     settings = _or_exit(partial(load, config, overrides))
@@ -109,6 +121,11 @@ def serve_worker(data: socket.socket, settings: Settings, config: Path | None, o
 def _run(work: Coroutine[None, None, None]) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(work)
+
+
+def find_config(given: Path | None) -> Path | None:
+    """Return the file to read: the given one, else the usual one where there is one, else none."""
+    return USUAL_CONFIG if given is None and USUAL_CONFIG.is_file() else given
 
 
 def load(config: Path | None, overrides: Overrides) -> Settings:
@@ -184,13 +201,13 @@ def check_config(file: Path) -> None:
     epilog='\b\nExamples:\n  postern explain "What is the capital of France?"'
     "\n  postern explain --config postern.yaml --json - < prompt.txt"
 )
-@click.option("--config", type=CONFIG, help="Configuration file (YAML).")
+@config_option
 @click.option("--route", default=None, help="Route to explain; default: the first one.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.argument("prompt")
 def explain(config: Path | None, route: str | None, as_json: bool, prompt: str) -> None:
     """Explain which model would answer PROMPT (`-`: standard input), and why. Calls no model."""
-    settings = _or_exit(lambda: load(config, {}))
+    settings = _or_exit(lambda: load(find_config(config), {}))
     text = sys.stdin.read() if prompt == "-" else prompt
     try:
         told = asyncio.run(explain_prompt(settings, route or next(iter(settings.routes)), text))

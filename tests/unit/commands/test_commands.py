@@ -8,7 +8,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from gateway import app
+from gateway import app, commands
 from gateway.auth.keys import hash_key
 from gateway.backends.backend import BackendLoadError
 from gateway.classify.onnx import OnnxClassifier
@@ -338,3 +338,17 @@ def test_what_kubernetes_sets_for_a_service_named_postern_is_no_option(monkeypat
     assert found.output.splitlines() == [
         "/nowhere/postern.yaml: cannot be read: No such file or directory; name a file that exists"
     ]
+
+
+def test_without_a_named_configuration_the_usual_one_is_read_where_there_is_one(config, monkeypatch):
+    monkeypatch.delenv("POSTERN_CONFIG", raising=False)
+    monkeypatch.setattr(commands, "USUAL_CONFIG", config)
+    assert "small" in run("explain", EASY).stdout
+
+
+def test_a_named_configuration_goes_before_the_usual_one_and_must_be_there(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(commands, "USUAL_CONFIG", config)
+    monkeypatch.setenv("POSTERN_CONFIG", str(tmp_path / "missing.yaml"))
+    found = run("explain", EASY)
+    assert found.exit_code == 2
+    assert "missing.yaml" in found.stderr
