@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header --quiet
 
-.PHONY: help demo demo-edge run test check format bench bench-check bench-baseline bench-growth bench-peers bench-triton stages lock components triton onnx encoder dashboards clean
+.PHONY: help demo demo-edge run image test check format bench bench-check bench-baseline bench-growth bench-peers bench-triton stages lock components triton onnx encoder dashboards clean
 
 help:  ## show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -35,6 +35,20 @@ demo-edge: $(VENV)/.dev triton  ## the same by a small model inside the gateway 
 
 run: $(VENV)/.serve  ## serve: OpenAI, Ollama or vLLM where they are at hand, else simulated models
 	@$(BIN)/postern serve
+
+# Of the first engine that answers: a docker command alone may have no engine behind it.
+ENGINE ?= $(shell for one in docker podman buildah; do $$one info >/dev/null 2>&1 && { echo $$one; break; }; done)
+IMAGE ?= postern
+EXTRAS ?= otel
+# Podman and buildah write a health check down only in this format.
+FORMAT = $(if $(filter podman buildah,$(ENGINE)),--format docker)
+
+image:  ## build the container image, by docker, podman or buildah (IMAGE=name:tag EXTRAS="otel onnx")
+	@test -n "$(ENGINE)" || { echo "make image needs docker, podman or buildah, and that it answers: docker info"; exit 1; }
+	@$(ENGINE) build $(FORMAT) --file deploy/Dockerfile --tag "$(IMAGE)" --build-arg EXTRAS="$(EXTRAS)" \
+		--build-arg VERSION="$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' gateway/__init__.py)" \
+		--build-arg REVISION="$$(git describe --always --abbrev=40 --dirty --exclude '*' 2>/dev/null || echo unknown)" \
+		--build-arg CREATED="$$(date -u +%Y-%m-%dT%H:%M:%SZ)" $(IMAGE_OPTIONS) .
 
 components: $(VENV)/.dev
 	@$(BIN)/python tests/components.py

@@ -6,6 +6,7 @@ import platform
 import re
 import socket
 import sys
+import tempfile
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
@@ -103,6 +104,7 @@ def serve(config: Path | None, **given: str | int | None) -> None:
     reload = partial(load_checked, config, overrides)
     served: Workers | Process
     if server.workers > 1:
+        _check_writable()
         _or_exit(lambda: check_models(settings))
         served = Workers(settings, reload, serve_worker, (config, overrides))
     else:
@@ -149,6 +151,16 @@ def load_checked(config: Path | None, overrides: Overrides) -> Settings:
     settings = load(config, overrides)
     check_routers(settings)
     return settings
+
+
+def _check_writable() -> None:
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        _fail(
+            "server.workers: several processes add their metrics up in files, and no folder here is writable; "
+            "mount memory at /tmp (docker run --tmpfs /tmp), or leave workers at 1"
+        )
 
 
 def _bind(host: str, port: int) -> socket.socket:

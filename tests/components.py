@@ -9,7 +9,15 @@ import shutil
 import subprocess
 import sys
 
-COMPONENTS = {"redis-server": "redis-server", "node": "nodejs", "npm": "npm", "nginx": "nginx-light", "wrk": "wrk"}
+COMPONENTS = {
+    "redis-server": "redis-server",
+    "node": "nodejs",
+    "npm": "npm",
+    "nginx": "nginx-light",
+    "wrk": "wrk",
+    "buildah": "buildah",
+    "debootstrap": "debootstrap",
+}
 TRITON_PYTHONS = ((3, 10), (3, 11), (3, 12))
 
 
