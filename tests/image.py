@@ -25,7 +25,7 @@ RUNTIME_PACKAGES = (
     *("libk5crypto3", "libkeyutils1", "libkrb5-3", "libkrb5support0", "libnsl2", "libreadline8t64"),
     *("libtirpc3t64", "libffi8", "libpython3.13-minimal", "libpython3.13-stdlib", "python3.13-minimal"),
 )
-USERS = "root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/:/sbin/nologin\n"
+USERS = "root:x:0:0:root:/:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/:/sbin/nologin\n"
 AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 WHEELS = ("2_17", "2_24", "2_27", "2_28", "2_34")
 
