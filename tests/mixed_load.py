@@ -17,6 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import onnx
+from onnx import numpy_helper
+
 from tests.faults.wire import Response, Wire, call, post, scrape
 from tests.integration.redis_server import RedisServer
 from tests.prometheus import Prometheus
@@ -34,6 +37,12 @@ PROMPTS = [
 TEAMS = {"alice": "search", "bob": "support", "carol": "research"}
 KEYS = {name: f"sk-{name}" for name in TEAMS}
 TEMPLATE = "{% for one in messages %}{{ one.content }}\n{% endfor %}"
+ASIDES = (
+    *("Thanks!", "Please.", "No rush.", "I need it today.", "It is for a friend.", "Keep it simple.", "Be precise."),
+    *("I am new to this.", "Two lines will do.", "Tell me why, too.", "An example would help.", "In plain words."),
+    *("We talk about it tomorrow.", "My colleague disagrees.", "I have tried already.", "It must be right."),
+)
+"""What people add: it makes prompts differ, and no harder."""
 TTFT_BOUNDS = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
@@ -179,7 +188,7 @@ def configuration(
 ) -> dict[str, Any]:
     """Write a configuration with everything in it that can be watched."""
     (folder / "chat.jinja").write_text(TEMPLATE)
-    shadow = copy_router(folder / "next", b"next")
+    shadow = harsher_router(folder / "next")
     on_triton = {
         "backend": "triton",
         "urls": [triton.grpc_url],
@@ -233,6 +242,21 @@ def configuration(
         "keys": {"required": True, "clients": clients},
         "limits": {"max_in_flight": 48},
     }
+
+
+def harsher_router(folder: Path) -> Path:
+    """Write a router that finds everything a little harder than the one that ships."""
+    copy_router(folder)
+    model = onnx.load(folder / "model.onnx")
+    (offset,) = [one for one in model.graph.initializer if one.name == "offset"]
+    values = numpy_helper.to_array(offset).copy()
+    values[0] += 0.15
+    offset.CopyFrom(numpy_helper.from_array(values, "offset"))
+    onnx.save(model, folder / "model.onnx")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["sha256"] = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
 
 
 def openai(*urls: str, price: tuple[float, float], energy: tuple[float, float]) -> dict[str, Any]:
@@ -291,8 +315,8 @@ class Traffic:
         half = len(PROMPTS) // 2
         place = self._dice.randrange(half) + (half if self._dice.random() < self.hard else 0)
         turns = [dict(turn) for turn in BY_LENGTH[place]]
-        if self._dice.random() < 0.8:  # the others are asked again and again: the cache's part
-            turns[-1]["content"] += f" ({self._dice.randrange(10**6)})"
+        if self._dice.random() < 0.85:  # the others are asked again and again: the cache's part
+            turns[-1]["content"] += " ".join(["", *self._dice.sample(ASIDES, self._dice.randint(1, 3))])
         routes = ("auto", "held", "careful", "shaky", "on-triton")
         model = route or self._dice.choices(routes, (55, 20, 10, 5, 10))[0]
         return json.dumps({"model": model, "messages": turns, **fields}, ensure_ascii=False).encode()
@@ -313,7 +337,7 @@ class Traffic:
     async def _mark(self, headers: dict[str, str], key: dict[str, str]) -> None:
         """Say whether the answer was good: of a strong model nearly always, of a weak one as the prompt is hard."""
         score = float(headers.get("x-postern-score", 0.2))
-        chance = 0.95 if headers["x-postern-tier"] == "strong" else 0.97 - 0.35 * score
+        chance = 0.85 if headers["x-postern-tier"] == "strong" else 0.9 - 0.4 * score
         body = json.dumps({"request_id": headers["x-request-id"], "good": self._dice.random() < chance}).encode()
         await call(self._world.gateway.url, body, path="/v1/feedback", **key)
 

@@ -107,7 +107,7 @@ def weak_share() -> Panel:
 
     Do: 0 on a route of several models means a stuck router: see the alert's runbook, and fail-open in *Service*.
     """
-    panel = figure("Answered by the weak model", SHARE, {0.05: ORANGE, 0.2: GREEN}, RED).min(0).max(1)
+    panel = figure("Weak share", SHARE, {0.05: ORANGE, 0.2: GREEN}, RED).min(0).max(1)
     return panel.with_target(now(ratio(or_zero(increase(WEAK)), increase(ROUTE_ANSWERS))))
 
 
@@ -218,7 +218,7 @@ def models() -> Panel:
         f'label_replace({increase(TOKENS, "gen_ai_response_model")}, "model", "$1", "gen_ai_response_model", "(.*)")'
     )
     tokens = f"sum by (model) ({tokens})"
-    columns = [("Cost", USD), ("Answers", NUMBER), ("Tokens", NUMBER), ("Cost per 1k tokens", USD)]
+    columns = [("Cost", USD), ("Answers", NUMBER), ("Tokens", NUMBER), ("Per 1k tokens", USD)]
     return (
         sheet("Models", "model", columns, 8)
         .with_target(column(increase(COST, "model")))

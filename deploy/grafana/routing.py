@@ -54,7 +54,7 @@ def strong_share() -> Panel:
 
     Do: see below which reason it is, where it is off by more than a few points.
     """
-    panel = figure("Answered by the strong model", SHARE).min(0).max(1)
+    panel = figure("Strong share", SHARE).min(0).max(1)
     return panel.with_target(query(ratio(or_zero(rate(STRONG)), rate(ANSWERS))))
 
 
@@ -197,7 +197,7 @@ def reasons() -> Panel:
 
     Do: `fallback` means failing upstreams, `classifier_unavailable` a failing router, both cost more than they need.
     """
-    return layers("Reasons", REQUESTS_PER_S).with_target(query(rate(REQUESTS, "reason"), "{{reason}}"))
+    return layers("Reasons", REQUESTS_PER_S, 8).with_target(query(rate(REQUESTS, "reason"), "{{reason}}"))
 
 
 def tiers() -> Panel:
@@ -207,7 +207,7 @@ def tiers() -> Panel:
 
     Do: a growing `none` is errors: see *Service*.
     """
-    return layers("Weak, middle, strong", REQUESTS_PER_S).with_target(query(rate(REQUESTS, "tier"), "{{tier}}"))
+    return layers("Weak, middle, strong", REQUESTS_PER_S, 8).with_target(query(rate(REQUESTS, "tier"), "{{tier}}"))
 
 
 def drift() -> Panel:
@@ -218,7 +218,7 @@ def drift() -> Panel:
     Do: from the yellow line on look which signal it is; from the red one on adapt the router.
     """
     panel = bounded(curves("Drift by signal", NUMBER, 8), SURE).decimals(2)
-    return panel.with_target(query(f"max by (router, signal) ({DRIFT})", "{{signal}} ({{router}})"))
+    return panel.with_target(query(f"max by (router, signal) ({DRIFT})", "{{router}}: {{signal}}"))
 
 
 def calibration() -> Panel:
@@ -229,7 +229,7 @@ def calibration() -> Panel:
     Do: where one tier is off, calibrate anew on its marks.
     """
     panel = bounded(curves("Calibration error", NUMBER, 8), {0.1: YELLOW, 0.2: RED}).decimals(3)
-    return panel.with_target(query(f"max by (router, tier) ({CALIBRATION_ERROR})", "{{tier}} ({{router}})"))
+    return panel.with_target(query(f"max by (router, tier) ({CALIBRATION_ERROR})", "{{router}}: {{tier}}"))
 
 
 def bias() -> Panel:
@@ -241,7 +241,7 @@ def bias() -> Panel:
     """
     panel = bounded(curves("Calibration bias", NUMBER, 8), {-0.1: "transparent", 0.1: RED}, RED)
     panel = panel.min(-1).max(1).decimals(3).axis_centered_zero(True)
-    return panel.with_target(query(f"avg by (router, tier) ({CALIBRATION_BIAS})", "{{tier}} ({{router}})"))
+    return panel.with_target(query(f"avg by (router, tier) ({CALIBRATION_BIAS})", "{{router}}: {{tier}}"))
 
 
 def marks() -> Panel:
@@ -310,10 +310,9 @@ def shadow_dropped() -> Panel:
 
     Do: where it stays above 0, the shadow is too slow for the traffic, and its figures are of a part only.
     """
-    dropped = series("postern_shadow_dropped_total")
-    return curves("Shadows left behind", REQUESTS_PER_S, 8).with_target(
-        query(or_zero(rate(dropped, "router")), "{{router}}")
-    )
+    dropped = rate(series("postern_shadow_dropped_total"), "router")
+    seen = rate(series("postern_router_requests_total", 'mode="shadow"'), "router")
+    return curves("Shadows left behind", REQUESTS_PER_S, 8).with_target(query(f"{dropped} or 0 * {seen}", "{{router}}"))
 
 
 def confidence() -> Panel:
@@ -384,9 +383,9 @@ ROUTING = Board(
             ],
         ),
         ("Scores", [score_heat, score_histogram, score_quantiles, share_by_route]),
-        ("Decisions", [reasons, tiers]),
+        ("Decisions", [reasons, tiers, models_by_route]),
         ("Is the router right?", [drift, calibration, bias, marks, good_by_tier, learning_rows]),
         ("Routers side by side", [routers, agreement, shadow_dropped]),
-        ("Cascade, cost of judging, models", [confidence, escalated, classify_time, models_by_route]),
+        ("Cascade, and what judging costs", [confidence, escalated, classify_time]),
     ],
 )

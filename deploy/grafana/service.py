@@ -28,7 +28,7 @@ JUDGED = series("postern_requests_total", ROUTE, MODEL, f'status!~"{CLIENTS_FAUL
 FAILED = series("postern_requests_total", ROUTE, MODEL, f'status!~"ok|{CLIENTS_FAULT}"')
 ROUTE_JUDGED = series("postern_requests_total", ROUTE, f'status!~"{CLIENTS_FAULT}"')
 ROUTE_FAILED = series("postern_requests_total", ROUTE, f'status!~"ok|{CLIENTS_FAULT}"')
-REFUSED = series("postern_requests_total", ROUTE, MODEL, 'status!="ok"')
+REFUSED = series("postern_requests_total", ROUTE, MODEL, 'status!~"ok|cancelled"')
 TTFT = series("gen_ai_server_time_to_first_token_seconds_bucket", ASKED, ANSWERED)
 TPOT = series("gen_ai_server_time_per_output_token_seconds_bucket", ASKED, ANSWERED)
 DURATION = series("gen_ai_client_operation_duration_seconds_bucket", ASKED, ANSWERED, 'error_type=""')
@@ -292,7 +292,7 @@ def shed() -> Panel:
     Do: `overloaded`: add gateways or raise `limits.max_in_flight`. `draining`: the load balancer is late to notice.
     """
     return curves("Shed", REQUESTS_PER_S, 8).with_target(
-        query(or_zero(rate(series("postern_shed_total"), "reason")), "{{reason}}")
+        query(rate(series("postern_shed_total"), "reason"), "{{reason}}")
     )
 
 
@@ -304,7 +304,7 @@ def cancelled() -> Panel:
     Do: many in `upstream`: clients give up waiting; compare their time-outs with the time to the first token.
     """
     return curves("Clients gone", REQUESTS_PER_S, 8).with_target(
-        query(or_zero(rate(series("postern_cancelled_total"), "phase")), "{{phase}}")
+        query(rate(series("postern_cancelled_total"), "phase"), "{{phase}}")
     )
 
 
@@ -317,7 +317,7 @@ def fail_open() -> Panel:
     probabilities came. `metrics`, `log`: a fault of ours.
     """
     return curves("Failing open by stage", REQUESTS_PER_S, 8).with_target(
-        query(or_zero(rate(series("postern_fail_open_total"), "stage")), "{{stage}}")
+        query(rate(series("postern_fail_open_total"), "stage"), "{{stage}}")
     )
 
 
