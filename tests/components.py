@@ -15,6 +15,7 @@ COMPONENTS = {
     "npm": "npm",
     "nginx": "nginx-light",
     "wrk": "wrk",
+    "prometheus": "prometheus",
     "buildah": "buildah",
     "debootstrap": "debootstrap",
 }
