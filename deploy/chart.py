@@ -48,7 +48,7 @@ def documents() -> Iterator[tuple[Path, str]]:
     text = (CHART / "values.yaml").read_text()
     described, values = read_descriptions(text), yaml.safe_load(text)
     schema = CHART / "values.schema.json"
-    yield schema, render_schema(json.loads(schema.read_text()), described)
+    yield schema, render_schema(json.loads(schema.read_text()), described, values)
     readme = CHART / "README.md"
     before, rest = readme.read_text().split(BEGIN)
     after = rest.split(END)[1]
@@ -72,13 +72,31 @@ def read_descriptions(text: str) -> Described:
     return found
 
 
-def render_schema(schema: Json, described: Described) -> str:
-    """Return the schema with the values' descriptions and the gateway's own schema put in."""
+def render_schema(schema: Json, described: Described, values: Json) -> str:
+    """Return the schema with the values' descriptions, what may not be null and the gateway's own schema put in."""
     for path, text in described.items():
         find(schema, path)["description"] = text
+    require(schema, values)
     own = {name: node for name, node in schema["definitions"].items() if name[0].islower()}
     schema["definitions"] = own | gateway_definitions()
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def require(node: Json, values: Json) -> None:
+    """Require what has a default: Helm takes a key that is set to null out, and a template would stumble over it."""
+    properties = node["properties"]
+    held = {name: value for name, value in values.items() if name in properties}
+    node["required"] = sorted(
+        name for name, value in held.items() if value is not None and not is_nullable(properties[name])
+    )
+    for name, value in held.items():
+        if isinstance(value, dict) and "properties" in properties[name]:
+            require(properties[name], value)
+
+
+def is_nullable(node: Json) -> bool:
+    """Tell whether a value may be null."""
+    return "null" in node.get("type", []) or node.get("$ref") == "#/definitions/count"
 
 
 def find(schema: Json, path: tuple[str, ...]) -> Json:

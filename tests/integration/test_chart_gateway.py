@@ -388,6 +388,15 @@ def test_dashboards_and_rules_are_the_files_themselves():
     assert rules == [group for path in paths for group in yaml.safe_load(path.read_text())["groups"]]
 
 
+def test_two_installations_are_two_jobs():
+    values = {
+        "metrics": {"serviceMonitor": {"enabled": True, "relabelings": [{"targetLabel": "x", "replacement": "y"}]}}
+    }
+    endpoint = only(render(values), "ServiceMonitor", "blue-postern")["spec"]["endpoints"][0]
+    assert [one["targetLabel"] for one in endpoint["relabelings"]] == ["job", "x"]
+    assert endpoint["relabelings"][0]["replacement"] == "blue-postern"
+
+
 def test_notes_tell_what_is_off():
     told = notes({})
     assert "two simulated ones make up every answer" in told

@@ -143,6 +143,13 @@ def test_a_value_out_of_bounds_is_refused_by_name(values: Values, name: str, hel
     assert name in refusal(values, helm=helm)
 
 
+@pytest.mark.parametrize("helm", [3, 4])
+def test_a_key_with_nothing_behind_it_is_refused_by_name(helm: int):
+    """`config:` with all its lines commented out, say: Helm drops it, and a template would stumble."""
+    told = refusal({"config": None}, helm=helm)
+    assert re.search("config. is required|missing property .config|config is required", told), told
+
+
 def find_open(node: Any, path: str = "") -> list[str]:
     """Return the paths of objects with named keys that take others too."""
     if isinstance(node, list):
