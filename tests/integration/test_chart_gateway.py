@@ -191,13 +191,16 @@ def annotations(values: Values) -> dict[str, str]:
         pytest.param({"config": {**CONFIG, "limits": {"max_in_flight": 9}}}, True, id="configuration"),
         pytest.param({"configFiles": {"chat.jinja": "new"}}, True, id="file"),
         pytest.param({"secrets": {"KEY": "new"}}, True, id="secret"),
-        pytest.param({"redis": {"mode": "internal", "internal": {"auth": {"password": "new"}}}}, True, id="Redis"),
+        pytest.param(
+            {"redis": {"mode": "internal", "internal": {"auth": {"password": "new"}}}}, True, id="password of Redis"
+        ),
         pytest.param({"drain": {"streamSeconds": 5}}, True, id="what the chart adds to the configuration"),
         pytest.param({"replicas": 1, "service": {"port": 8000}}, False, id="what no pod reads"),
     ],
 )
 def test_pods_are_replaced_when_what_they_read_changes(change: Values, rolls: bool):
-    before = {"config": CONFIG, "secrets": {"KEY": "old"}, "configFiles": {"chat.jinja": "old"}}
+    redis = {"mode": "internal", "internal": {"auth": {"password": "old"}}}
+    before = {"config": CONFIG, "secrets": {"KEY": "old"}, "configFiles": {"chat.jinja": "old"}, "redis": redis}
     assert (annotations({**before, **change}) != annotations(before)) == rolls
 
 
