@@ -387,6 +387,8 @@ def test_dashboards_and_rules_are_the_files_themselves():
     }
     assert boards == {path.name: path.read_text() for path in (CHART / "files" / "dashboards").glob("*.json")}
     rules = [group for one in rendered if one["kind"] == "PrometheusRule" for group in one["spec"]["groups"]]
+    assert boards
+    assert rules
     paths = sorted((CHART / "files" / "rules").glob("*.yaml"))
     assert rules == [group for path in paths for group in yaml.safe_load(path.read_text())["groups"]]
 
