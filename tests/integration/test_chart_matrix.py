@@ -8,16 +8,12 @@ import subprocess
 
 import pytest
 import yaml
-from click.testing import CliRunner
 
-from gateway.commands import main
 from tests import helm
 from tests.chart_schemas import faults_in, number, versions
 from tests.helm import NEWEST, OLDEST
 
 SETS = helm.value_sets()
-REDIS_URLS = {"redis-sentinel": "redis+sentinel://:secret@one:26379,two:26379/mymaster/0"}
-"""What the secrets hold that the sets name; else a url with TLS."""
 
 
 def targets():
@@ -127,17 +123,3 @@ def test_helm_itself_refuses_a_kubernetes_that_is_too_old():
     with pytest.raises(subprocess.CalledProcessError) as caught:
         helm.render({}, kube_version="1.28", helm=3)
     assert "chart requires kubeVersion" in caught.value.stderr
-
-
-@pytest.mark.parametrize("name", SETS)
-def test_the_gateway_reads_its_configuration(name, tmp_path):
-    config = [one["data"] for one in helm.render(SETS[name]) if "postern.yaml" in one.get("data", {})]
-    if not config:
-        assert SETS[name]["existingConfigMap"]
-        return
-    for file, text in config[0].items():
-        (tmp_path / file).write_text(text)
-    asked = dict.fromkeys(re.findall(r"(?<![$])[$][{](\w+)}", config[0]["postern.yaml"]), "x")
-    known = {"POSTERN_REDIS_URL": REDIS_URLS.get(name, "rediss://:secret@redis.example.com:6380/0")}
-    done = CliRunner().invoke(main, ["check-config", str(tmp_path / "postern.yaml")], env=asked | known)
-    assert done.exit_code == 0, done.output

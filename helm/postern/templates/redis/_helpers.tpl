@@ -171,7 +171,7 @@ redis.internal.resources.limits.memory: is missing; maxmemory is reckoned from i
 {{- define "postern.redisMaxmemory" -}}
 {{- with .Values.redis.internal }}
 {{- $percent := .maxmemoryPercent | default (ternary 50 75 .persistence.enabled) | int64 }}
-{{- div (mul (include "postern.bytes" .resources.limits.memory | int64) $percent) 100 }}
+{{- div (mul (include "postern.bytes" (dig "limits" "memory" "0" .resources) | int64) $percent) 100 }}
 {{- end }}
 {{- end }}
 
