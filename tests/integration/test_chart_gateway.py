@@ -4,15 +4,14 @@ The matrix of Kubernetes versions and the security of every pod are tests of the
 """
 
 import base64
+import gzip
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import helm_python
 import pytest
 import yaml
 
@@ -74,21 +73,6 @@ def settings(values: Values, folder: Path) -> Settings:
 
 def with_models(**changes: Any) -> dict[str, Any]:
     return {"config": {**CONFIG, "models": {"small": {"backend": "simulated", **changes}, "large": MODELS["large"]}}}
-
-
-OWN_CONFIGS = sorted(name for name, values in value_sets().items() if not values.get("existingConfigMap"))
-
-
-@pytest.mark.parametrize("name", OWN_CONFIGS)
-def test_the_gateway_takes_the_configuration_of_every_example(name: str, tmp_path: Path):
-    values = value_sets()[name]
-    for file, text in files(values).items():
-        (tmp_path / file).write_text(text)
-    command = [sys.executable, "-m", "gateway", "check-config", str(tmp_path / "postern.yaml")]
-    done = subprocess.run(
-        command, env={**os.environ, **environ(values)}, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
 
 
 def test_nothing_set_serves_the_built_in_simulated_models(tmp_path: Path):
@@ -391,6 +375,23 @@ def test_dashboards_and_rules_are_the_files_themselves():
     assert rules
     paths = sorted((CHART / "files" / "rules").glob("*.yaml"))
     assert rules == [group for path in paths for group in yaml.safe_load(path.read_text())["groups"]]
+
+
+MOST_BYTES_OF_A_SECRET = 1_048_576
+MOST_BYTES_OF_ANNOTATIONS = 262_144
+
+
+def test_helms_record_of_a_release_fits_into_a_secret():
+    values = value_sets()["production"]
+    loaded = helm_python.Chart.load(CHART)
+    parts = [loaded.files, loaded.templates, loaded.values, loaded.schema, render(values)]
+    record = base64.b64encode(gzip.compress(json.dumps(parts).encode()))
+    assert len(record) < MOST_BYTES_OF_A_SECRET / 2
+
+
+def test_every_object_fits_into_the_annotation_that_kubectl_apply_keeps_of_it():
+    for one in render(value_sets()["production"]):
+        assert len(json.dumps(one)) < MOST_BYTES_OF_ANNOTATIONS, one["metadata"]["name"]
 
 
 def test_two_installations_are_two_jobs():
