@@ -57,6 +57,7 @@ from gateway.telemetry.metrics import METRICS_FOLDER, Metrics, render_in_turns, 
 from gateway.telemetry.replicas import ReplicaMetrics
 from gateway.telemetry.router_watch import RouterMetrics, RouterWatch
 from gateway.telemetry.vitals import ProcessFigures, Vitals
+from gateway.tracing import Tracing
 
 ROUTERS = Path(__file__).parent.parent / "router_models" / "artifacts"
 """Where routers that ship lie; a `router` that holds a slash is a folder of its own."""
@@ -172,7 +173,8 @@ class Factory:
         self.metrics = metrics
         self.vitals = Vitals(metrics)
         self.wheel = Wheel()
-        self._fleet = Fleet(make or make_backends(Commons(self.wheel)), self._tracker, ReplicaMetrics(metrics).show)
+        self._commons = Commons(self.wheel)
+        self._fleet = Fleet(make or make_backends(self._commons), self._tracker, ReplicaMetrics(metrics).show)
         self._in_flight: InFlight | None = None
         self._router_metrics = RouterMetrics(metrics)
         self._watches: dict[str, RouterWatch] = {}
@@ -184,6 +186,7 @@ class Factory:
         self._bars = Bars()
         self._learning_logs: dict[LearningLogSettings, LearningLog] = {}
         self._learning_log_settings: LearningLogSettings | None = None
+        self.tracing = Tracing(self._commons, metrics)
 
     def prepare(self, settings: Settings) -> None:
         """Do what takes long of a strict `build`; blocks, for a thread. Raises SettingsError, ClassifierLoadError."""
@@ -215,6 +218,9 @@ class Factory:
             at_once["feedback"] = AnswerRecord(answers, self._watches.get).record
         if learning_log is not None:
             together["learning_log"] = learning_log.record
+        tracer = self.tracing.renew(settings.tracing, settings.models)
+        if tracer is not None:
+            together["traces"] = tracer.record
         together["log"] = log_request if settings.logs.access else log_faults
         pipeline = Pipeline(
             Parts(
@@ -348,12 +354,14 @@ class Factory:
     async def close_replaced(self) -> None:
         """Close the stores, routers and logs that reloads replaced; no request may still use them."""
         await self._close_logs(keep=self._learning_log_settings)
+        await self.tracing.close_replaced()
         self.rack.close_replaced()
         await self._shelf.close_replaced()
 
     async def close(self) -> None:
         """Tell the other replicas what is left to tell, and close what outlives pipelines."""
         await self._close_logs(keep=None)
+        await self.tracing.close()
         self._shadows.close()
         self.rack.close()
         await self._shares.exchange()

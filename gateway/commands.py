@@ -34,7 +34,9 @@ from gateway.settings.logs import LogFormat, LogLevel, LogsSettings
 from gateway.settings.names import is_name
 from gateway.settings.root import Settings
 from gateway.settings.schema import json_schema
+from gateway.settings.tracing import with_environ
 from gateway.telemetry.logs import log, set_up_logs
+from gateway.tracing import check_extra
 from gateway.workers import Workers
 
 LATER = ("usage",)
@@ -133,9 +135,11 @@ def find_config(given: Path | None) -> Path | None:
 def load(config: Path | None, overrides: Overrides) -> Settings:
     """Return the settings of a file, or of what is at hand; command-line options win. Raises SettingsError."""
     settings = load_settings(config, os.environ) if config else discover_settings(os.environ, probe)
+    check_extra(settings.tracing)
     of_server = {name: value for name, value in overrides.items() if name not in LOG_OPTIONS}
     server = msgspec.structs.replace(settings.server, **of_server)
-    return msgspec.structs.replace(settings, server=server, logs=_logs_of(settings.logs, overrides))
+    logs, tracing = _logs_of(settings.logs, overrides), with_environ(settings.tracing, os.environ)
+    return msgspec.structs.replace(settings, server=server, logs=logs, tracing=tracing)
 
 
 def _logs_of(settings: LogsSettings, overrides: Overrides) -> LogsSettings:

@@ -24,6 +24,7 @@ from gateway.settings.models import BackendKind
 from gateway.settings.root import Settings
 from gateway.settings.routes import PolicyKind
 from gateway.settings.service import KeysSettings
+from gateway.settings.tracing import TracingSettings
 from gateway.telemetry.metrics import Metrics
 
 TELL_EVERY_S: Final = 0.5
@@ -44,7 +45,9 @@ class PromptClient:
 
 async def explain_prompt(settings: Settings, route: str, prompt: str) -> Explanation:
     """Explain a decision as the gateway would take it for an operator. Raises PosternError."""
-    settings = msgspec.structs.replace(settings, keys=KeysSettings(), redis=None, learning_log=None)
+    settings = msgspec.structs.replace(
+        settings, keys=KeysSettings(), redis=None, learning_log=None, tracing=TracingSettings()
+    )
     factory = Factory(Metrics(), make=no_backends)
     pipeline = factory.build(settings)
     try:

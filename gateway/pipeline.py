@@ -148,7 +148,7 @@ class Pipeline:
         route = self.parts.routes.resolve(ctx.request.model, ctx.operation)
         ctx.ladder, ctx.router = route.ladder, route.pick_router(ctx)
         ctx.prompt_tokens = estimate_prompt_tokens(ctx.request.conversation)
-        ctx.stopwatch.lap(_GATEWAY)
+        ctx.stopwatch.lap(_GATEWAY, "receive")
         return route
 
     def admit(self, ctx: RequestContext) -> InFlight:
@@ -184,14 +184,14 @@ class Pipeline:
         if route.session is None or entry is not None or ctx.recall is not None or ctx.operation is not _CHAT:
             return
         ctx.recall = await self.parts.sessions.recall(ctx, route.session)
-        ctx.stopwatch.lap(_CACHE)
+        ctx.stopwatch.lap(_CACHE, "recall")
 
     async def protect(self, ctx: RequestContext, route: Route, *, wants_all: bool = False) -> None:
         """On a private route, look for personal data. Fails closed: what can't be read is personal."""
         if not route.is_private:
             return
         ctx.personal = await self.parts.detector.find_kinds(ctx.asked, ctx.request_id, wants_all=wants_all)
-        ctx.stopwatch.lap(_GATEWAY)
+        ctx.stopwatch.lap(_GATEWAY, "protect")
 
     async def classify(self, ctx: RequestContext) -> None:
         """Judge how hard the request is. Fails open: without a judgement the policy goes to the strong side."""
@@ -220,7 +220,7 @@ class Pipeline:
             choice.model, choice.reason, choice.threshold, candidates, escalation=escalation, rent_usd=choice.rent_usd
         )
         ctx.reason = choice.reason
-        ctx.stopwatch.lap(_GATEWAY)
+        ctx.stopwatch.lap(_GATEWAY, "choose")
 
     async def dispatch(self, ctx: RequestContext, route: Route, entry: Entry | None) -> Reply:
         """Get an answer: the stored one if it is good enough, else from an upstream, shared where that is allowed."""
@@ -321,7 +321,7 @@ class Pipeline:
     def _errand(self, ctx: RequestContext, route: Route) -> Errand:
         """Return whom to ask, and, on a cascade, whom to ask if the chosen model is unsure."""
         chosen, stronger = ctx.decided.model, ctx.decided.escalation
-        errand = Errand(ctx.asked, ctx.request_id, self._plan(ctx, route, chosen), route.max_attempts)
+        errand = Errand(ctx.asked, ctx.request_id, self._plan(ctx, route, chosen), route.max_attempts, None, ctx.trace)
         if stronger is None or route.cascade is None:
             return errand
 

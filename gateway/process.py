@@ -51,7 +51,7 @@ class Process:
         `announce` is called once signals are heeded: who reads of a serving gateway may stop it.
         """
         server = self._live.settings.server
-        hot = Front(self._live).open
+        hot = Front(self._live, self._factory.tracing.begin).open
         self._servers = [make_server(make_data_app(self._live), server, hot, self._factory.wheel)]
         sockets = [data]
         if admin is not None:

@@ -25,6 +25,8 @@ _READ: Final = {
         "cache-control",
         "content-length",
         "expect",
+        "traceparent",
+        "tracestate",
         "x-postern-session",
         "x-postern-threshold",
         "x-postern-tier",
@@ -32,10 +34,12 @@ _READ: Final = {
     )
 }
 """The headers that the gateway reads; official clients send a dozen more, and each costs its decoding."""
+_LISTS: Final = frozenset({"cache-control", "traceparent", "tracestate"})
+"""Of `traceparent` there may be one only: joined, several are none that is read."""
 
 
 def read_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Return the headers that are read, by lower-case name; of repeated ones the last, but every Cache-Control.
+    """Return the headers that are read, by lower-case name; of repeated ones the last, but all of those in `_LISTS`.
 
     The names given are in lower case.
     """
@@ -44,7 +48,7 @@ def read_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
         key = _READ.get(name)
         if key is not None:
             text = value.decode("latin-1")
-            headers[key] = f"{headers[key]},{text}" if key == "cache-control" and key in headers else text
+            headers[key] = f"{headers[key]},{text}" if key in headers and key in _LISTS else text
     return headers
 
 

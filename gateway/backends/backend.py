@@ -1,19 +1,26 @@
 """The upstream seam. Tests inject here; every kind of backend implements it."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import msgspec
 
 from gateway.core.reply import Reply
+from gateway.core.trace import Trace
 from gateway.schema.request import Request
 
 
 class Call(msgspec.Struct, frozen=True):
-    """One request to one model. `deadline_s`, on the event loop's clock, bounds it as a whole."""
+    """One request to one model. `deadline_s`, on the event loop's clock, bounds it as a whole.
+
+    `trace_headers` go to the model's server, by HTTP or as gRPC's metadata: the trace that this call belongs to.
+    """
 
     request: Request
     request_id: str
     deadline_s: float
+    trace: Trace | None = None
+    trace_headers: Mapping[str, str] = {}
 
 
 class Health(msgspec.Struct, frozen=True):

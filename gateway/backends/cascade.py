@@ -18,6 +18,7 @@ from gateway.backends.resilience import Dispatcher, tell_attempt
 from gateway.core.context import Charge, Verdict
 from gateway.core.errors import PosternError, UpstreamError, UpstreamRejectionError
 from gateway.core.reply import Reply, Spent
+from gateway.core.trace import Trace
 from gateway.schema.request import Request
 from gateway.settings.routes import CascadeSettings
 
@@ -44,6 +45,7 @@ class Errand(msgspec.Struct, frozen=True):
     plan: Sequence[str]
     max_attempts: int
     escalation: Escalation | None = None
+    trace: Trace | None = None
 
     def with_escalation(self, escalation: Escalation) -> "Errand":
         """Return the errand as a cascade."""
@@ -57,7 +59,7 @@ async def open_reply(dispatcher: Dispatcher, errand: Errand) -> Reply:
     return await dispatcher.open(
         errand.plan,
         errand.max_attempts,
-        lambda deadline_s: Call(errand.request, errand.request_id, deadline_s),
+        lambda deadline_s: Call(errand.request, errand.request_id, deadline_s, errand.trace),
     )
 
 
@@ -154,7 +156,7 @@ class _Cascade:
     async def _open(self, plan: Sequence[str], max_attempts: int, request: Request) -> Reply:
         def call_of(deadline_s: float) -> Call:
             self._deadline_s = min(self._deadline_s, deadline_s)
-            return Call(request, self._errand.request_id, self._deadline_s)
+            return Call(request, self._errand.request_id, self._deadline_s, self._errand.trace)
 
         try:
             reply = await self._dispatcher.open(plan, max_attempts, call_of)

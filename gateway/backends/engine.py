@@ -35,13 +35,17 @@ class Sampling(msgspec.Struct, frozen=True):
 
 
 class Task(msgspec.Struct, frozen=True):
-    """One text to generate. `deadline_s`, on the event loop's clock, bounds it as a whole."""
+    """One text to generate. `deadline_s`, on the event loop's clock, bounds it as a whole.
+
+    `trace_headers`: the trace it belongs to, for engines that are servers.
+    """
 
     task_id: str
     prompt: str
     sampling: Sampling
     is_streaming: bool
     deadline_s: float
+    trace_headers: Mapping[str, str] = {}
 
 
 class TokenLogprob(msgspec.Struct, frozen=True):

@@ -74,6 +74,7 @@ class EngineBackend:
             sampling=prompt.sampling,
             is_streaming=call.request.is_streaming,
             deadline_s=call.deadline_s,
+            trace_headers=call.trace_headers,
         )
         head = Head(call.request.operation, answer_id, int(time.time()), self._name)
         return _Answer(self._engine.generate(task), prompt, head, call.deadline_s)
@@ -87,7 +88,9 @@ class EngineBackend:
                 await answer.close()
         if first is None:
             raise self._no_answer()
-        return Reply(self._name, is_streaming=True, blocks=self._stream(answer, first), close=answer.close)
+        found = Reply(self._name, is_streaming=True, blocks=self._stream(answer, first), close=answer.close)
+        found.finish_reasons = answer.finish_reasons
+        return found
 
     async def _whole(self, answer: "_Answer") -> Reply:
         try:
@@ -103,7 +106,9 @@ class EngineBackend:
         deltas += answer.transcript.end()
         reason, usage = await self._account(answer)
         body = answer.writer.body(deltas, reason, usage)
-        return Reply(self._name, is_streaming=False, blocks=once(body), close=nothing_to_close)
+        found = Reply(self._name, is_streaming=False, blocks=once(body), close=nothing_to_close)
+        found.finish_reasons = answer.finish_reasons
+        return found
 
     async def _stream(self, answer: "_Answer", first: Piece) -> AsyncIterator[bytes]:
         """Yield an answer's events. Each wait for a piece is bounded, the first one's by `open`."""
@@ -137,7 +142,7 @@ class EngineBackend:
             prompt_tokens = await self._counter.count_aside(answer.prompt.text)
         if self._counter is not None and completion_tokens is None:
             completion_tokens = await self._counter.count_aside(answer.transcript.text, is_prompt=False)
-        reason = answer.transcript.finish_reason(completion_tokens)
+        reason = answer.reason = answer.transcript.finish_reason(completion_tokens)
         if prompt_tokens is not None and completion_tokens is not None:
             return reason, usage_of(prompt_tokens, completion_tokens)
         # Clients read a usage without asking whether there is one; an estimate that says so beats none.
@@ -156,6 +161,7 @@ class _Answer:
         self._pieces = pieces
         self._is_closed = False
         self.has_begun = False
+        self.reason = ""
         self.prompt = prompt
         self.deadline_s = deadline_s
         self.transcript = Transcript(prompt.sampling, prompt.tool_calls())
@@ -166,6 +172,10 @@ class _Answer:
         piece = await anext(self._pieces, None)
         self.has_begun = self.has_begun or piece is not None
         return piece
+
+    def finish_reasons(self) -> list[str]:
+        """Return why it ended, if it has."""
+        return [self.reason] if self.reason else []
 
     async def close(self) -> None:
         """Stop the engine's work for this answer, once; a generator that nobody began is closed as well."""

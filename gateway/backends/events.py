@@ -30,13 +30,14 @@ class EventReader:
     What nearly every chunk lacks is looked for as plain bytes, before anything is searched by pattern or decoded.
     """
 
-    __slots__ = ("_choice_count", "_cutter", "_finished", "_model", "failure", "is_done")
+    __slots__ = ("_choice_count", "_cutter", "_ending", "_finished", "_model", "failure", "is_done")
 
     def __init__(self, model: str, choice_count: int = 1) -> None:
         self._model = model
         self._choice_count = choice_count
         self._cutter = EventCutter()
-        self._finished: set[bytes] = set()
+        self._finished: dict[bytes, str] = {}
+        self._ending = b""
         self.is_done = False
         self.failure: UpstreamFailureError | None = None
         """What is wrong with the stream behind what was given back last; nothing more can be read."""
@@ -56,7 +57,8 @@ class EventReader:
             return b""
         if block.find(b"[DONE]") >= 0 and (end := _DONE.search(block)) is not None:
             self.is_done, self.failure = True, None
-            return block[: end.start()] + DONE
+            self._ending = block[: end.start()]
+            return self._ending + DONE
         if len(self._finished) < self._choice_count and _FINISHED.search(block) is not None:
             self._finished.update(_finished_in(block))
         return block
@@ -75,6 +77,10 @@ class EventReader:
         if self._cutter.rest_bytes > MAX_EVENT_BYTES:
             self.failure = UpstreamFailureError(f"{self._model} sent an event without an end.")
 
+    def finish_reasons(self) -> list[str]:
+        """Return why each choice has ended that has; reads what came along with `[DONE]`, which nobody else needs."""
+        return [*{**self._finished, **dict(_finished_in(self._ending))}.values()]
+
     def end(self) -> bytes:
         """Return what ends a stream without `[DONE]`. Raises UpstreamInterruptedError if the answer has no end."""
         if len(self._finished) < self._choice_count or self._cutter.rest_bytes:
@@ -88,19 +94,22 @@ def has_data(block: bytes) -> bool:
     return _DATA.search(block) is not None
 
 
-def _finished_in(block: bytes) -> Iterator[bytes]:
-    """Yield the index of each choice that finishes here. Only events that may hold one are decoded: a few a stream."""
+def _finished_in(block: bytes) -> Iterator[tuple[bytes, str]]:
+    """Yield index and reason of each choice that finishes here.
+
+    Only events that may hold one are decoded: a few a stream.
+    """
     for event in events_in(block):
         if _FINISHED.search(event) is not None:
             yield from _finished_of(data_of(event))
 
 
-def _finished_of(payload: bytes) -> list[bytes]:
+def _finished_of(payload: bytes) -> list[tuple[bytes, str]]:
     try:
         answer = decode_answer(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return []
-    return [bytes(choice.index) for choice in answer.choices or () if choice.finish_reason]
+    return [(bytes(choice.index), choice.finish_reason) for choice in answer.choices or () if choice.finish_reason]
 
 
 def _find_error(model: str, payload: bytes) -> UpstreamFailureError | None:

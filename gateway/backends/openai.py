@@ -62,7 +62,7 @@ class OpenAIBackend:
         request = HttpRequest(
             self._heads[asked.operation],
             upstream_body(asked, self._settings.upstream_model or self._name, self._settings),
-            {"x-request-id": call.request_id},
+            {"x-request-id": call.request_id, **call.trace_headers},
             0 if asked.is_streaming else MAX_BODY_BYTES,
         )
         wait_s = self._patience_s(call)
@@ -112,14 +112,18 @@ class OpenAIBackend:
             raise UpstreamFailureError(f"{self._name} sent an error with status 200.")
         if not answer.choices and call.request.operation is not Operation.EMBEDDING:
             raise UpstreamFailureError(f"{self._name} sent an answer without choices.")
-        return Reply(self._name, is_streaming=False, blocks=once(body), close=nothing_to_close, answer=answer)
+        found = Reply(self._name, is_streaming=False, blocks=once(body), close=nothing_to_close, answer=answer)
+        found.finish_reasons = answer.finish_reasons
+        return found
 
     async def _stream(self, call: Call, response: HttpResponse) -> Reply:
         """Read the first block, so that what fails before it can still be tried elsewhere."""
         silence = Silence(self._wheel, self._settings.timeouts.between_chunks_s, call.deadline_s)
         stream = OpenAIStream(self._name, response, EventReader(self._name, choice_count(call.request)), silence)
         await stream.begin()
-        return Reply(self._name, is_streaming=True, blocks=stream, close=stream.close)
+        found = Reply(self._name, is_streaming=True, blocks=stream, close=stream.close)
+        found.finish_reasons = stream.finish_reasons
+        return found
 
     def _no_answer(self, exc: HttpError) -> UpstreamError:
         if exc.is_connecting:

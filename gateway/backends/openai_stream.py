@@ -106,6 +106,10 @@ class OpenAIStream:
         self._is_over = True
         return self._reader.end()
 
+    def finish_reasons(self) -> list[str]:
+        """Return why the choices that have ended did so."""
+        return self._reader.finish_reasons()
+
     async def close(self) -> None:
         """Let go of the response; one whose answer is whole may end by itself, which frees its connection."""
         self._silence.end()

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import overload
 
+import msgspec
+
 from gateway.backends.backend import Backend, Call, Health
 from gateway.core.clock import Clock, monotonic_s
 from gateway.core.errors import (
@@ -274,12 +276,22 @@ class Dispatcher:
                 return
 
     async def _attempt(self, model: str, backend: Backend, call: Call) -> Reply:
+        attempt = None
+        if call.trace is not None:
+            attempt = call.trace.begin(model, backend.url)
+            headers = call.trace.headers(None if attempt is None else attempt.span_id)
+            call = msgspec.structs.replace(call, trace_headers=headers)
         try:
             reply = await self._replicas[model].open(backend, call)
         except BaseException as exc:
-            self._count_attempt(model, exc.code if isinstance(exc, PosternError) else "cancelled")
+            outcome = exc.code if isinstance(exc, PosternError) else "cancelled"
+            self._count_attempt(model, outcome)
+            if attempt is not None:
+                attempt.fail(outcome)
             raise
         self._count_attempt(model, "ok")
+        if attempt is not None:
+            reply.close = attempt.answer(reply.close, reply.finish_reasons)
         return reply
 
     async def close(self) -> None:

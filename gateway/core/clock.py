@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from enum import StrEnum
+from typing import Final, NamedTuple
 
 Clock = Callable[[], float]
 """Seconds on a monotonic clock."""
@@ -37,8 +38,8 @@ class Stopwatch:
         """Leave the time since the last lap out of every stage."""
         self._at_s = self._clock()
 
-    def lap(self, stage: Stage) -> None:
-        """Give the time since the last lap to `stage`."""
+    def lap(self, stage: Stage, name: str = "") -> None:  # noqa: ARG002 - a LapRecorder's
+        """Give the time since the last lap to `stage`. `name`: which part of it, where it has several."""
         now_s = self._clock()
         self.durations_s[stage] = self.durations_s.get(stage, 0.0) + now_s - self._at_s
         self._at_s = now_s
@@ -50,3 +51,34 @@ class Stopwatch:
     def elapsed_s(self) -> float:
         """Return the time since the start, up to the end if there was one."""
         return (self._clock() if self.ended_s is None else self.ended_s) - self.started_s
+
+
+_GATEWAY: Final = Stage.GATEWAY
+
+
+class Lap(NamedTuple):
+    """A stage, or the part of it that has a name, from when to when."""
+
+    name: str
+    began_s: float
+    ended_s: float
+
+
+class LapRecorder(Stopwatch):
+    """A stopwatch that also keeps when each stage began and ended: for requests whose trace is recorded."""
+
+    __slots__ = ("laps",)
+
+    def __init__(self, begun: Stopwatch) -> None:
+        """Go on with a stopwatch that has timed no stage yet."""
+        super().__init__(begun._clock)  # noqa: SLF001 - a stopwatch's own
+        self.started_s = self._at_s = begun.started_s
+        self.laps: list[Lap] = []
+
+    def lap(self, stage: Stage, name: str = "") -> None:
+        """Give the time since the last lap to `stage`, and keep it; what the gateway does besides only by its name."""
+        began_s, now_s = self._at_s, self._clock()
+        self.durations_s[stage] = self.durations_s.get(stage, 0.0) + now_s - began_s
+        self._at_s = now_s
+        if name or stage is not _GATEWAY:
+            self.laps.append(Lap(name or stage, began_s, now_s))

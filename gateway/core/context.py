@@ -10,6 +10,7 @@ from gateway.core.errors import InternalError, PosternError
 from gateway.core.judgement import Judgement
 from gateway.core.personal import PersonalKind
 from gateway.core.session import Recall
+from gateway.core.trace import Trace
 from gateway.schema.request import Operation, Request
 
 _UPSTREAM: Final = Stage.UPSTREAM
@@ -223,6 +224,7 @@ class RequestContext(msgspec.Struct, eq=False):
     is_cancelled: bool = False
     first_token_s: float | None = None
     last_token_s: float | None = None
+    trace: Trace | None = None
 
     @property
     def asked(self) -> Request:

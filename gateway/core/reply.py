@@ -1,7 +1,7 @@
 """What an upstream, a cache or a shared flight gives back: blocks of bytes and where they came from."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from typing import Self
 
 import msgspec
@@ -32,6 +32,8 @@ class Reply(msgspec.Struct, eq=False):
     """A whole body as its backend has decoded it, so that nobody need do so again; None where it has not."""
     usage: Usage | None = None
     """What a whole body tells of its tokens, where somebody has read that already."""
+    finish_reasons: Callable[[], Sequence[str]] = tuple
+    """Tell why the choices ended whose end has come; nothing where nobody has looked."""
 
 
 Take = Callable[[bytes], bool]

@@ -50,6 +50,10 @@ class Answer(msgspec.Struct):
         """Tell whether this is an error in the clothes of an answer."""
         return self.object == "error" or bytes(self.error) != b"null"
 
+    def finish_reasons(self) -> list[str]:
+        """Return why the choices that have ended did so."""
+        return [choice.finish_reason for choice in self.choices or () if choice.finish_reason]
+
 
 class _ErrorBody(msgspec.Struct):
     error: WireError

@@ -13,6 +13,7 @@ from gateway.settings.names import NAME_REMEDY, is_name
 from gateway.settings.root import Settings
 from gateway.settings.routes import RouteSettings
 from gateway.settings.service import KeysSettings, RedisSettings, ServerSettings
+from gateway.settings.tracing import TracingSettings, check_tracing
 
 
 class Draft(msgspec.Struct, frozen=True):
@@ -24,6 +25,7 @@ class Draft(msgspec.Struct, frozen=True):
     server: ServerSettings | None = ServerSettings()
     redis: RedisSettings | None = None
     keys: KeysSettings | None = KeysSettings()
+    tracing: TracingSettings | None = None
 
 
 def draft_whole(settings: Settings) -> Draft:
@@ -35,6 +37,7 @@ def draft_whole(settings: Settings) -> Draft:
         settings.server,
         settings.redis,
         settings.keys,
+        settings.tracing,
     )
 
 
@@ -46,6 +49,7 @@ def crosscheck(draft: Draft) -> Iterator[Fault]:
     yield from check_server(draft.server, has_redis=draft.has_redis)
     yield from check_redis(draft.redis)
     yield from check_keys(draft.keys)
+    yield from check_tracing(draft.tracing)
 
 
 def _check_names(draft: Draft) -> Iterator[Fault]:

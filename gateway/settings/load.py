@@ -48,7 +48,7 @@ def parse_settings(text: str, environ: Mapping[str, str], folder: Path = Path())
 def _draft(sections: Mapping[str, Any]) -> Draft:
     """Keep what is sound, so that one section's fault does not hide another's."""
     models, routes = sections.get("models", UNSOUND), sections.get("routes", UNSOUND)
-    rest = {name: _sound(sections[name]) for name in ("server", "redis", "keys") if name in sections}
+    rest = {name: _sound(sections[name]) for name in ("server", "redis", "keys", "tracing") if name in sections}
     return Draft(
         models=None if models is UNSOUND else {name: _sound(model) for name, model in models.items()},
         routes=None if routes is UNSOUND else {name: _sound(route) for name, route in routes.items()},

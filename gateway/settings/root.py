@@ -16,6 +16,7 @@ from gateway.settings.service import (
     RedisSettings,
     ServerSettings,
 )
+from gateway.settings.tracing import TracingSettings
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,6 +46,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         LearningLogSettings | None,
         Meta(description="A file of prompts and marks, to train on. Default null: prompts are written nowhere."),
     ] = None
+    tracing: Annotated[
+        TracingSettings,
+        Meta(description="Traces for OpenTelemetry. Default: off, unless the environment has a collector."),
+    ] = TracingSettings()
     keys: Annotated[KeysSettings, Meta(description="Who may call. Default: anyone who reaches the data port.")] = (
         KeysSettings()
     )

@@ -46,8 +46,13 @@ class _Row(msgspec.Struct, frozen=True, gc=False):
     classify_ms: float | None
 
 
+class _TracedRow(_Row, frozen=True, gc=False):
+    """The line of a request that belongs to a trace."""
+
+    trace_id: str
+
+
 _encoder = msgspec.json.Encoder()
-_FACTS = _Row.__struct_fields__[3:]
 
 
 def log_faults(ctx: RequestContext) -> None:
@@ -92,14 +97,14 @@ def _line(row: _Row, formatter: logging.Formatter | None) -> bytes:
 
 
 def _facts(row: _Row) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in _FACTS}
+    return {name: getattr(row, name) for name in row.__struct_fields__[3:]}
 
 
 def _row(ctx: RequestContext, stamp: str) -> _Row:
     usage, bill, decision, judgement = ctx.usage, ctx.bill, ctx.decision, ctx.judgement
     confidence = None if ctx.verdict is None else ctx.verdict.confidence
     stopwatch = ctx.stopwatch
-    return _Row(  # by place: 28 names would cost as much again
+    row = _Row(  # by place: 28 names would cost as much again
         stamp,
         "info",
         "request",
@@ -129,6 +134,7 @@ def _row(ctx: RequestContext, stamp: str) -> _Row:
         _ms(ctx.overhead_s),
         _ms(stopwatch.durations_s.get(_CLASSIFY)),
     )
+    return row if ctx.trace is None else _TracedRow(*(*msgspec.structs.astuple(row), ctx.trace.trace_id))
 
 
 def _ms(seconds: float | None) -> float | None:

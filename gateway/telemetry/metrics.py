@@ -74,6 +74,7 @@ class Metrics:
         self.shed = families.counter(names.SHED, "Requests refused under load.", "reason")
         self.fail_open = families.counter(names.FAIL_OPEN, "Stages that failed and were passed by.", "stage")
         self.cancelled = families.counter(names.CANCELLED, "Requests whose client went away.", "phase")
+        self.spans = families.counter(names.SPANS, "Spans of recorded requests.", "outcome")
         self.in_flight = families.gauge(names.IN_FLIGHT, "Requests at a model now.", "model")
         self.threshold = Gauge(
             names.THRESHOLD,

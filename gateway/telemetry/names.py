@@ -41,6 +41,7 @@ ROUTER_REQUESTS = "postern_router_requests"
 ROUTER_AGREEMENT = "postern_router_agreement"
 LEARNING_LOG_ROWS = "postern_learning_log_rows"
 SHADOW_DROPPED = "postern_shadow_dropped"
+SPANS = "postern_spans"
 CALIBRATION_BIAS = "postern_calibration_bias"
 BUILD_INFO = "postern_build_info"
 RELOAD_SUCCESSFUL = "postern_config_last_reload_successful"
@@ -49,7 +50,7 @@ LOOP_LAG = "postern_event_loop_lag_seconds"
 
 FAIL_OPEN_STAGES = (
     *("cache", "cascade", "classify", "feedback", "learning_log", "log", "metrics", "routers", "session"),
-    "strong_share",
+    *("strong_share", "traces"),
 )
 
 TOKEN_BUCKETS = tuple(float(4**power) for power in range(14))

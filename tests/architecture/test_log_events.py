@@ -24,7 +24,7 @@ OF_NO_REQUEST = {
     "library_message", "log_rows_dropped", "onnx_worker_ended", "onnx_worker_hangs", "parent_died", "reload_refused",
     "reloaded", "replica_not_ready", "replica_ready", "restart_needed", "router_refused", "router_swapped", "serving",
     "simulated_fleet", "stopped", "stopping", "stopping_workers", "store_answers", "store_failing", "thread_crashed",
-    "worker_died",
+    "tracing_failing", "tracing_recovered", "tracing_unavailable", "worker_died",
 }  # fmt: skip
 """Events of the process, not of one request. `judgement_failed`: routers judge conversations, whoever asks."""
 WITHOUT_ID = {
@@ -107,8 +107,8 @@ def test_a_failure_is_logged_with_its_requests_id():
 
 def test_every_field_of_the_access_log_is_documented():
     tree = ast.parse((ROOT / "gateway" / "telemetry" / "access_log.py").read_text())
-    row = next(node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == "_Row")
-    fields = [node.target.id for node in row.body if isinstance(node, ast.AnnAssign)]
+    rows = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name in ("_Row", "_TracedRow")]
+    fields = [node.target.id for row in rows for node in row.body if isinstance(node, ast.AnnAssign)]
     table = DOCS.read_text().partition("## The access log")[2].partition("\n## ")[0]
     told = [name for names in re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE) for name in re.findall(r"\w+", names)]
     assert told == fields[3:]

@@ -86,7 +86,7 @@ class TritonEngine:
             raise UpstreamModelUnavailableError(f"{self._name} has no input {lacking}, which this request needs.")
         # Letters first: TensorRT-LLM takes the digits that an id begins with for the whole of it.
         # Source: triton_backend/inflight_batcher_llm/src/utils.cc, `getRequestId`.
-        return Ask(f"postern-{task.task_id}", inputs, is_streaming)
+        return Ask(f"postern-{task.task_id}", inputs, is_streaming, headers=task.trace_headers)
 
     def _stop(self, left: Ask, facts: ModelFacts) -> None:
         """End a request that was left, where leaving it does not. Nobody waits, whoever left least of all."""

@@ -72,7 +72,8 @@ class GrpcTransport:
 
     async def ask(self, ask: Ask, facts: ModelFacts) -> AsyncGenerator[Outputs, None]:
         """Yield the responses to one request."""
-        call = self._open().stream_infer(_once(self._request_of(ask, facts)), headers=self._headers)
+        headers = {**self._headers, **ask.headers}
+        call = self._open().stream_infer(_once(self._request_of(ask, facts)), headers=headers)
         try:
             async for result, error in call:
                 if error is not None:

@@ -18,6 +18,7 @@ from gateway.backends.triton.wire import Ask, Fault, Input, ModelFacts, Outputs,
 from gateway.core.secret import Secret
 from gateway.schema.sse import EventCutter, data_of, events_in
 
+NO_HEADERS: Mapping[str, str] = {}
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """An answer, or one event of it, that is larger is a fault; so is an event without an end."""
 CODES = {404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED"}
@@ -54,7 +55,7 @@ class HttpTransport:
         body = msgspec.json.encode({"id": ask.request_id, **fields})
         model = _name(ask.model) if ask.model else self._model
         way, whole_bytes = ("generate_stream", 0) if ask.is_streaming else ("generate", MAX_BODY_BYTES)
-        response = await self._send(f"{model}/{way}", body, whole_bytes)
+        response = await self._send(f"{model}/{way}", body, whole_bytes, ask.headers)
         try:
             payloads = _events(response.chunks) if ask.is_streaming else _whole(response)
             async for payload in payloads:
@@ -64,11 +65,13 @@ class HttpTransport:
         finally:
             await response.close()
 
-    async def _send(self, path: str, body: bytes | None, whole_bytes: int) -> HttpResponse:
+    async def _send(
+        self, path: str, body: bytes | None, whole_bytes: int, headers: Mapping[str, str] = NO_HEADERS
+    ) -> HttpResponse:
         """Send a request. Raises WireError for any status but 200; whoever gets the response closes it."""
         head = self._head(path, "GET" if body is None else "POST")
         try:
-            response = await self._client.send(HttpRequest(head, body or b"", whole_bytes=whole_bytes))
+            response = await self._client.send(HttpRequest(head, body or b"", headers, whole_bytes))
         except HttpError as exc:
             raise _broken(exc) from exc
         if response.status == 200:

@@ -36,13 +36,15 @@ class Input(msgspec.Struct, frozen=True):
 class Ask(msgspec.Struct, frozen=True):
     """One request. `is_streaming`: whether the model was told to answer in several responses.
 
-    `model`: another one of the same server; empty, the one that the transport leads to.
+    `model`: another one of the same server; empty, the one that the transport leads to. `headers`: over HTTP as such,
+    over gRPC as metadata.
     """
 
     request_id: str
     inputs: tuple[Input, ...]
     is_streaming: bool
     model: str = ""
+    headers: Mapping[str, str] = {}
 
 
 class TensorShape(msgspec.Struct, frozen=True):

@@ -98,7 +98,7 @@ def test_every_shipped_example_loads(path, tmp_path):
     secret.write_text(SECRET)
     text = path.read_text().replace("/run/secrets/openai_api_key", str(secret))
     environ = {"LLAMA_API_KEY": "x", "REDIS_PASSWORD": "y", "SLM_API_KEY": "z", "ONNX_MODEL": "/m"}
-    environ |= {"TRITON_URL": "grpc://gpu:8001", "TRITON_MODEL": "llama"}
+    environ |= {"COLLECTOR_KEY": "c", "TRITON_URL": "grpc://gpu:8001", "TRITON_MODEL": "llama"}
     assert parse_settings(text, environ).routes["auto"].models
 
 

@@ -36,6 +36,7 @@ PROMISED = {
     "postern_fail_open_total": ("stage",),
     "postern_cancelled_total": ("phase",),
     "postern_redis_seconds": ("operation",),
+    "postern_spans_total": ("outcome",),
 }
 NOT_YET = {"postern_upstream_state"}
 """Promised, and asked for by no issue yet: it is absent, not half there."""
