@@ -204,8 +204,9 @@ class Metrics:
         if ctx.judgement is not None:
             bound.score.observe(ctx.judgement.score)
         bound.duration.observe(ctx.stopwatch.elapsed_s())
-        if ctx.first_token_s is not None:
-            bound.ttft.observe(ctx.first_token_s)
+        first_s = _first_token_s(ctx)
+        if first_s is not None:
+            bound.ttft.observe(first_s)
 
     def _record_bill(self, ctx: RequestContext, bill: Bill, bound: "_Bound") -> None:
         cost_usd, energy_wh, usage, charge = bill.cost_usd, bill.energy_wh, ctx.usage, bill.charge
@@ -218,8 +219,9 @@ class Metrics:
             bound.energy.inc(energy_wh)
             bound.input_tokens.observe(usage.prompt_tokens)
             bound.output_tokens.observe(usage.completion_tokens)
-            if usage.completion_tokens > 1 and ctx.first_token_s is not None and ctx.last_token_s is not None:
-                bound.tpot.observe((ctx.last_token_s - ctx.first_token_s) / (usage.completion_tokens - 1))
+            first_s, last_s = _first_token_s(ctx), ctx.last_token_s
+            if usage.completion_tokens > 1 and first_s is not None and last_s is not None:
+                bound.tpot.observe((last_s - first_s) / (usage.completion_tokens - 1))
         self._record_saving(bill, bound)
 
     def _record_saving(self, bill: Bill, bound: "_Bound") -> None:
@@ -236,6 +238,11 @@ class Metrics:
         labels = (ctx.operation.value, route, model)
         self.child(self.token_usage, *labels, "input").observe(charge.usage.prompt_tokens)
         self.child(self.token_usage, *labels, "output").observe(charge.usage.completion_tokens)
+
+
+def _first_token_s(ctx: RequestContext) -> float | None:
+    """Return when a stream began. Of an answer that comes whole no token's time is known: late, then all at once."""
+    return ctx.first_token_s if ctx.request is not None and ctx.request.is_streaming else None
 
 
 class _Overheads(dict[Stage, LocalSpread]):

@@ -80,7 +80,8 @@ ANSWERED = {"model": "small", "reason": Reason.SCORE, "cache_outcome": CacheOutc
 def finished():
     """A request of every kind."""
     times = {"first_token_s": 0.5, "last_token_s": 2.5}
-    miss = decided_context(**ANSWERED, router="default", usage=Usage(400, 280), bill=Bill(0.1, 1.0, 3.0), **times)
+    asked = {"request": request(stream=True), "router": "default"}
+    miss = decided_context(**ANSWERED, **asked, usage=Usage(400, 280), bill=Bill(0.1, 1.0, 3.0), **times)
     miss.stopwatch.durations_s = dict.fromkeys(Stage, 0.125)
     loss = decided_context(**ANSWERED, usage=Usage(10, 1), bill=Bill(1.0, 0.5), **times)
     hit = decided_context(**{**ANSWERED, "cache_outcome": CacheOutcome.HIT}, usage=Usage(1, 1), bill=Bill(0, 1))

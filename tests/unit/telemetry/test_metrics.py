@@ -141,13 +141,18 @@ def test_confidence_is_counted_once_a_trial(metrics, confidence, outcome, count)
 
 
 def test_time_to_the_first_token_and_time_per_token_after_it(metrics):
-    ctx = finished(usage=Usage(10, 5), bill=Bill(), first_token_s=0.5, last_token_s=2.5)
-    metrics.record(ctx)
-    metrics.record(finished(usage=Usage(10, 1), bill=Bill(), first_token_s=0.25, last_token_s=0.25))
+    streamed = {"request": request(stream=True), "bill": Bill()}
+    metrics.record(finished(**streamed, usage=Usage(10, 5), first_token_s=0.5, last_token_s=2.5))
+    metrics.record(finished(**streamed, usage=Usage(10, 1), first_token_s=0.25, last_token_s=0.25))
     found = samples(metrics)
     assert found["gen_ai_server_time_to_first_token_seconds_sum", "chat", "auto", "small"] == 0.75
     assert found["gen_ai_server_time_per_output_token_seconds_sum", "chat", "auto", "small"] == 0.5  # 2 s / 4
     assert found["gen_ai_server_time_per_output_token_seconds_count", "chat", "auto", "small"] == 1
+
+
+def test_an_answer_that_comes_whole_tells_no_tokens_time(metrics):
+    metrics.record(finished(usage=Usage(10, 5), bill=Bill(), first_token_s=3.0, last_token_s=3.0))
+    assert not {name for name, *_ in samples(metrics) if "time_to_first" in name or "time_per_output" in name}
 
 
 def test_overhead_is_measured_by_stage_and_as_a_whole_without_the_upstream(metrics):

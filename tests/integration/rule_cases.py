@@ -1,0 +1,630 @@
+"""What each alert and recording rule is tried on: series as promtool takes them, and what is to come of them.
+
+`@` in a series stands for the labels that a server attaches to what it scrapes: job, and in a cluster more.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+HOUR, DAY = 60, 24 * 60
+
+Series = dict[str, str]
+Labels = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Fires:
+    """What is told: the labels beside those of `@`, the description, and how severe it is."""
+
+    description: str
+    labels: Labels = field(default_factory=dict)
+    severity: str = "warning"
+
+
+@dataclass(frozen=True)
+class Case:
+    """An alert on some series, looked at after `at_m` minutes: it fires so, or not at all."""
+
+    alert: str
+    name: str
+    at_m: int
+    series: Series
+    fires: tuple[Fires, ...] = ()
+
+
+@dataclass(frozen=True)
+class Value:
+    """A recorded series: its labels beside those of `@`, and its value."""
+
+    value: float
+    labels: Labels = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A recording rule on some series, looked at after `at_m` minutes."""
+
+    record: str
+    name: str
+    at_m: int
+    series: Series
+    values: tuple[Value, ...] = ()
+
+
+def metric(name: str, **labels: str) -> str:
+    """Return a series' name with the labels of `@` and others."""
+    written = ",".join(["@", *(f'{label}="{value}"' for label, value in labels.items())])
+    return f"{name}{{{written}}}"
+
+
+def rising(*parts: tuple[float, int]) -> str:
+    """Return a counter that rises by so much a minute for so many minutes, one part after the other."""
+    value, written = 0.0, ["0"]
+    for by, minutes in parts:
+        written.append(f"{value + by:.12g}+{by:.12g}x{minutes - 1}")
+        value += by * minutes
+    return " ".join(written)
+
+
+def flat(*parts: tuple[float, int]) -> str:
+    """Return a gauge that holds a value for so many minutes, one part after the other."""
+    return " ".join(f"{value:.12g}+0x{minutes - 1}" for value, minutes in parts)
+
+
+def requests(status: str, *parts: tuple[float, int], tier: str = "weak", reason: str = "score") -> Series:
+    """Return requests of a status, so many a minute."""
+    labels = {"route": "auto", "model": "m", "tier": tier, "reason": reason, "status": status}
+    return {metric("postern_requests_total", **labels): rising(*parts)}
+
+
+def streams(total: float, slow: float, *, before: int, minutes: int) -> Series:
+    """Return streams a minute, of which none was slow before, and some are after it."""
+    name = "gen_ai_server_time_to_first_token_seconds"
+    labels = {"gen_ai_operation_name": "chat", "gen_ai_request_model": "auto", "gen_ai_response_model": "m"}
+    return {
+        metric(f"{name}_count", **labels): rising((total, before + minutes)),
+        metric(f"{name}_bucket", le="2.5", **labels): rising((total, before), (total - slow, minutes)),
+    }
+
+
+def failing(share: float, *, before: int, minutes: int, total: float = 1000) -> Series:
+    """Return requests of which none failed before, and a share does after it; clients' faults beside them."""
+    return {
+        **requests("ok", (total, before), (total * (1 - share), minutes)),
+        **requests("upstream_error", (0, before), (total * share, minutes), tier="none"),
+        **requests("invalid_api_key", (total, before + minutes), tier="none", reason="none"),
+        **requests("cancelled", (total, before + minutes)),
+    }
+
+
+WINDOWS = (
+    # short, long, times, severity, minutes of none, minutes of this share, a share that is nearly enough, what is told
+    ("5m", "1h", "14.4", "critical", 6 * HOUR, 50, 0.1, 0.07),
+    ("30m", "6h", "6", "critical", DAY, 6 * HOUR, 0.04, 0.029),
+    ("2h", "1d", "3", "warning", 3 * DAY, 20 * HOUR, 0.02, 0.017),
+    ("6h", "3d", "1", "warning", 1, 3 * DAY, 0.006, 0.0049),
+)
+SPANS = {"1h": "an hour", "6h": "six hours", "1d": "a day", "3d": "three days"}
+
+
+def burnt(
+    alert: str, told: str, objective: str, values: tuple[str, ...], make: Callable[[float, int, int], Series]
+) -> list[Case]:
+    """Return the cases of an error budget: so much of it burnt that one of the four windows fires, or nearly."""
+    cases = []
+    for (short, long, times, severity, before, minutes, share, nearly), value in zip(WINDOWS, values, strict=True):
+        over = "over what" if times == "1" else f"over {times} times what"
+        description = f"{value} {told.format(SPANS[long])} That is {over} an objective of {objective} allows."
+        fires = Fires(description, {"short": short, "long": long}, severity)
+        cases.append(Case(alert, f"burns in {long}", before + minutes, make(share, before, minutes), (fires,)))
+        cases.append(Case(alert, f"nearly burns in {long}", before + minutes, make(nearly, before, minutes)))
+    return cases
+
+
+ERRORS, TTFT = "PosternErrorBudgetBurn", "PosternTTFTBudgetBurn"
+BUDGETS = [
+    *burnt(
+        ERRORS,
+        "of the requests to postern in {} were failed by the gateway or its upstreams.",
+        "99.5 %",
+        ("7.869%", "3.945%", "1.661%", "0.5999%"),
+        lambda share, before, minutes: failing(share, before=before, minutes=minutes),
+    ),
+    Case(ERRORS, "a handful", 6 * HOUR, requests("upstream_error", (0, 300), (9 / 50, 50), (0, 10), tier="none")),
+    *burnt(
+        TTFT,
+        "of the streams of postern in {} began after more than 2.5 s.",
+        "95 %",
+        ("78.69%", "39.45%", "16.61%", "5.999%"),
+        lambda share, before, minutes: streams(1000, 10_000 * share, before=before, minutes=minutes),
+    ),
+    Case(TTFT, "a handful", 6 * HOUR, streams(9 / 50, 9 / 50, before=310, minutes=50)),
+]
+
+BUILD = metric("postern_build_info", instance="a:8081", version="1")
+UP, UP_B = metric("up", instance="a:8081"), metric("up", instance="b:8081")
+BUILD_B = metric("postern_build_info", instance="b:8081", version="1")
+OVERLOADED = metric("postern_shed_total", reason="overloaded", instance="a:8081")
+
+
+def lag(late: float, *, minutes: int = 15) -> Series:
+    """Return a loop looked at 240 times a minute, so many of them 0.25 s late."""
+    labels = {"instance": "a:8081", "pod": "a"}
+    name = "postern_event_loop_lag_seconds_bucket"
+    ends = {"0.001": 240 - late, "0.1": 240 - late, "0.25": 240.0, "+Inf": 240.0}
+    return {metric(name, le=end, **labels): rising((by, minutes)) for end, by in ends.items()}
+
+
+def attempts(ok: float, failed: float, minutes: int, outcome: str = "upstream_timeout") -> Series:
+    """Return attempts a minute at one model."""
+    name = "postern_upstream_attempts_total"
+    return {
+        metric(name, model="m", outcome="ok"): rising((ok, minutes)),
+        metric(name, model="m", outcome=outcome): rising((failed, minutes)),
+    }
+
+
+def ready(a: float, b: float, minutes: int) -> Series:
+    """Return two replicas of one model, ready or not."""
+    return {
+        metric("postern_upstream_ready", model="m", url=url): flat((1, 5), (value, minutes))
+        for url, value in (("http://a", a), ("http://b", b))
+    }
+
+
+def routed(weak: float, strong: float, minutes: int) -> Series:
+    """Return requests that the route chose for, and others that say nothing of it."""
+    return {
+        metric("postern_threshold", route="auto"): flat((0.3, minutes + 1)),
+        **requests("ok", (weak, minutes), tier="weak"),
+        **requests("ok", (strong, minutes), tier="strong"),
+        **requests("ok", (50, minutes), tier="weak", reason="forced"),
+        **requests("ok", (50, minutes), tier="strong", reason="cache"),
+    }
+
+
+def classified(slow: float, quick: float, minutes: int) -> Series:
+    """Return judgements a minute: in 0.1 ms, and slower than 10."""
+    name = "postern_overhead_seconds"
+    ends = {"0.0001": quick, "0.005": quick, "0.01": quick, "0.025": quick + slow, "+Inf": quick + slow}
+    found = {metric(f"{name}_bucket", stage="classify", le=end): rising((by, minutes)) for end, by in ends.items()}
+    return {**found, metric(f"{name}_count", stage="classify"): rising((quick + slow, minutes))}
+
+
+def spent(usual: float, today: float, *, days: int = 7, before: float | None = None, asked: float = 10) -> Series:
+    """Return USD a minute: as usual for days, then for two hours otherwise. `before`: of the first day."""
+    first = usual if before is None else before
+    cost = rising((first, 2 * HOUR), (usual, days * DAY - 2 * HOUR), (today, 2 * HOUR))
+    return {
+        metric("postern_request_cost_usd_total", route="auto", model="m"): cost,
+        **requests("ok", (asked, days * DAY + 2 * HOUR)),
+    }
+
+
+WEEK = 7 * DAY + 2 * HOUR
+
+
+def counted(name: str, by: float, minutes: int, **labels: str) -> Series:
+    """Return one counter that rises by so much a minute."""
+    return {metric(name, **labels): rising((by, minutes))}
+
+
+CASES = [
+    *BUDGETS,
+    Case(
+        "PosternDown",
+        "none answers",
+        20,
+        {BUILD: flat((1, 11)) + " stale", UP: flat((1, 11), (0, 10))},
+        (Fires("Of postern no gateway answers its metrics port; within a day there were 1.", severity="critical"),),
+    ),
+    Case(
+        "PosternDown",
+        "all are gone",
+        20,
+        {BUILD: flat((1, 11)) + " stale", UP: flat((1, 11)) + " stale"},
+        (Fires("Of postern no gateway answers its metrics port; within a day there were 1.", severity="critical"),),
+    ),
+    Case(
+        "PosternDown",
+        "one answers",
+        20,
+        {BUILD: flat((1, 11)) + " stale", UP: flat((0, 21)), BUILD_B: flat((1, 21)), UP_B: flat((1, 21))},
+    ),
+    Case("PosternDown", "for a minute", 20, {BUILD: flat((1, 21)), UP: flat((1, 19), (0, 2))}),
+    Case("PosternDown", "some other job", 20, {UP: flat((0, 21))}),
+    Case(
+        "PosternTargetDown",
+        "one does not answer",
+        20,
+        {BUILD: flat((1, 11)) + " stale", UP: flat((1, 11), (0, 10)), BUILD_B: flat((1, 21)), UP_B: flat((1, 21))},
+        (Fires("The gateway a:8081 of postern has not answered a scrape for five minutes.", {"instance": "a:8081"}),),
+    ),
+    Case("PosternTargetDown", "for four minutes", 20, {BUILD: flat((1, 17)) + " stale", UP: flat((1, 16), (0, 5))}),
+    Case(
+        "PosternTargetDown", "some other target", 20, {BUILD_B: flat((1, 21)), UP_B: flat((1, 21)), UP: flat((0, 21))}
+    ),
+    Case(
+        "PosternReloadRefused",
+        "refused",
+        20,
+        {metric("postern_config_last_reload_successful", instance="a:8081", pod="a"): flat((1, 10), (0, 11))},
+        (
+            Fires(
+                "The gateway a:8081 of postern serves the configuration from before the last change, which is at "
+                "fault.",
+                {"instance": "a:8081", "pod": "a"},
+            ),
+        ),
+    ),
+    Case(
+        "PosternReloadRefused",
+        "mended in four minutes",
+        20,
+        {metric("postern_config_last_reload_successful", instance="a:8081"): flat((1, 10), (0, 4), (1, 7))},
+    ),
+    Case(
+        "PosternShedding",
+        "two in a hundred",
+        20,
+        {OVERLOADED: rising((20, 20)), **requests("ok", (980, 20)), **requests("overloaded", (20, 20), tier="none")},
+        (
+            Fires(
+                "postern has answered 2% of its requests with 503: more are in flight than limits.max_in_flight.",
+                severity="critical",
+            ),
+        ),
+    ),
+    Case(
+        "PosternShedding",
+        "one in two hundred",
+        20,
+        {OVERLOADED: rising((5, 20)), **requests("ok", (995, 20)), **requests("overloaded", (5, 20), tier="none")},
+    ),
+    Case(
+        "PosternShedding",
+        "a handful",
+        20,
+        {OVERLOADED: rising((1, 20)), **requests("ok", (1, 20)), **requests("overloaded", (1, 20), tier="none")},
+    ),
+    Case(
+        "PosternShedding",
+        "drained",
+        20,
+        {
+            metric("postern_shed_total", reason="draining"): rising((20, 20)),
+            **requests("draining", (20, 20), tier="none"),
+        },
+    ),
+    Case(
+        "PosternEventLoopStalled",
+        "three looks in a hundred are late",
+        20,
+        lag(7.2, minutes=20),
+        (
+            Fires(
+                "In the gateway a:8081 of postern one step in a hundred begins 200ms late; every request waits so "
+                "long, several times.",
+                {"instance": "a:8081", "pod": "a"},
+            ),
+        ),
+    ),
+    Case("PosternEventLoopStalled", "one look in two hundred is", 20, lag(1.2, minutes=20)),
+    Case(
+        "PosternRedisDown",
+        "to one of two",
+        20,
+        {
+            metric("postern_redis_up", instance="a:8081"): flat((1, 10), (0, 11)),
+            metric("postern_redis_up", instance="b:8081"): flat((1, 21)),
+        },
+        (
+            Fires(
+                "At least one gateway of postern gets no answer from Redis. Requests are served; what Redis shares "
+                "is missed."
+            ),
+        ),
+    ),
+    Case(
+        "PosternRedisDown", "for a minute", 20, {metric("postern_redis_up", instance="a:8081"): flat((1, 19), (0, 2))}
+    ),
+    Case(
+        "PosternFailingOpen",
+        "the cache",
+        20,
+        counted("postern_fail_open_total", 2, 20, stage="cache"),
+        (
+            Fires(
+                "In postern the stage cache has failed 20 times in ten minutes. Requests were served without it.",
+                {"stage": "cache"},
+            ),
+        ),
+    ),
+    Case(
+        "PosternFailingOpen",
+        "nine times",
+        20,
+        {metric("postern_fail_open_total", stage="classify"): rising((0, 8), (1, 9), (0, 3))},
+    ),
+    Case(
+        "PosternFailingOpen",
+        "what is not passed by in a request",
+        20,
+        counted("postern_fail_open_total", 2, 20, stage="metrics"),
+    ),
+    Case(
+        "PosternRecordsFailing",
+        "metrics",
+        20,
+        counted("postern_fail_open_total", 2, 20, stage="metrics"),
+        (
+            Fires(
+                "In postern the part metrics has failed on 20 finished requests in ten minutes. What it would have "
+                "told of them is missing.",
+                {"stage": "metrics"},
+            ),
+        ),
+    ),
+    Case(
+        "PosternRecordsFailing",
+        "nine times",
+        20,
+        {metric("postern_fail_open_total", stage="log"): rising((0, 8), (1, 9), (0, 3))},
+    ),
+    Case(
+        "PosternLearningLogFailing",
+        "a full disk",
+        20,
+        counted("postern_learning_log_rows_total", 2, 20, outcome="failed"),
+        (Fires("In postern 20 rows of the learning log were lost in ten minutes: failed.", {"outcome": "failed"}),),
+    ),
+    Case(
+        "PosternLearningLogFailing",
+        "nine rows",
+        20,
+        {metric("postern_learning_log_rows_total", outcome="full"): rising((0, 8), (1, 9), (0, 3))},
+    ),
+    Case(
+        "PosternLearningLogFailing",
+        "what is left out on purpose",
+        20,
+        counted("postern_learning_log_rows_total", 20, 20, outcome="personal"),
+    ),
+    Case(
+        "PosternUpstreamFailing",
+        "a fifth",
+        20,
+        attempts(80, 20, 20),
+        (
+            Fires(
+                "In postern 20% of the calls to m fail. Fallbacks may hide it from clients, at their price.",
+                {"model": "m"},
+            ),
+        ),
+    ),
+    Case("PosternUpstreamFailing", "nearly a tenth", 20, attempts(91, 9, 20)),
+    Case("PosternUpstreamFailing", "a handful", 20, attempts(1, 1.8, 20)),
+    Case("PosternUpstreamFailing", "clients' faults", 20, attempts(80, 20, 20, "upstream_rejected")),
+    Case(
+        "PosternUpstreamReplicaNotReady",
+        "one of two",
+        20,
+        ready(1, 0, 16),
+        (
+            Fires(
+                "At least one gateway of postern is told that http://b (m) takes no requests, or can't ask it.",
+                {"model": "m", "url": "http://b"},
+            ),
+        ),
+    ),
+    Case("PosternUpstreamReplicaNotReady", "for nine minutes", 14, ready(1, 0, 16)),
+    Case(
+        "PosternModelNotReady",
+        "both",
+        9,
+        ready(0, 0, 16),
+        (Fires("To no gateway of postern any replica of m is ready.", {"model": "m"}, "critical"),),
+    ),
+    Case("PosternModelNotReady", "one of two", 20, ready(1, 0, 16)),
+    Case("PosternModelNotReady", "for a minute", 6, ready(0, 0, 16)),
+    Case(
+        "PosternNoWeakTraffic",
+        "none for half an hour",
+        60,
+        routed(0, 10, 60),
+        (
+            Fires(
+                "For half an hour the route auto of postern has sent no request to a weaker model. It costs what "
+                "it would without a gateway.",
+                {"route": "auto"},
+            ),
+        ),
+    ),
+    Case(
+        "PosternNoWeakTraffic",
+        "one",
+        60,
+        {**routed(0, 10, 60), **requests("ok", (0, 45), (1, 1), (0, 14), tier="weak")},
+    ),
+    Case("PosternNoWeakTraffic", "a handful in all", 60, routed(0, 6, 60)),
+    Case(
+        "PosternNoStrongTraffic",
+        "none for an hour",
+        90,
+        routed(10, 0, 90),
+        (
+            Fires(
+                "For an hour the route auto of postern has sent no request to its strongest model. Hard ones get "
+                "weak answers.",
+                {"route": "auto"},
+            ),
+        ),
+    ),
+    Case(
+        "PosternNoStrongTraffic",
+        "one",
+        90,
+        {**routed(10, 0, 90), **requests("ok", (0, 60), (1, 1), (0, 29), tier="strong")},
+    ),
+    Case("PosternNoStrongTraffic", "a handful in all", 90, routed(8, 0, 90)),
+    Case(
+        "PosternRouterDrift",
+        "for two hours",
+        3 * HOUR,
+        {
+            metric("postern_drift_psi", router="r", signal="score", instance="a:8081"): flat((0.1, 30), (0.25, 160)),
+            metric("postern_drift_psi", router="r", signal="score", instance="b:8081"): "NaN+0x190",
+        },
+        (
+            Fires(
+                "In postern the signal score of the router r has moved from its training: PSI 0.25.",
+                {"router": "r", "signal": "score"},
+            ),
+        ),
+    ),
+    Case(
+        "PosternRouterDrift",
+        "a little",
+        3 * HOUR,
+        {metric("postern_drift_psi", router="r", signal="score"): flat((0.19, 190))},
+    ),
+    Case(
+        "PosternRouterDrift",
+        "for less than two hours",
+        3 * HOUR,
+        {metric("postern_drift_psi", router="r", signal="score"): flat((0.1, 65), (0.9, 120))},
+    ),
+    Case(
+        "PosternRouterMiscalibrated",
+        "for two hours",
+        3 * HOUR,
+        {metric("postern_calibration_error", router="r", tier="weak"): flat((0.1, 30), (0.2, 160))},
+        (
+            Fires(
+                "In postern the chances that the router r gives answers of the weak tier are off by 0.20 in the mean.",
+                {"router": "r", "tier": "weak"},
+            ),
+        ),
+    ),
+    Case(
+        "PosternRouterMiscalibrated",
+        "a little",
+        3 * HOUR,
+        {metric("postern_calibration_error", router="r", tier="weak"): flat((0.14, 190))},
+    ),
+    Case(
+        "PosternClassifySlow",
+        "two in a hundred",
+        30,
+        classified(2, 98, 30),
+        (
+            Fires(
+                "In postern one request in a hundred waits 17.5ms or longer to be judged; a tenth of a millisecond "
+                "is usual."
+            ),
+        ),
+    ),
+    Case("PosternClassifySlow", "one in two hundred", 30, classified(0.5, 99.5, 30)),
+    Case("PosternClassifySlow", "a handful", 30, classified(10, 9, 30)),
+    Case(
+        "PosternCostOverUsual",
+        "twice",
+        WEEK,
+        spent(0.1, 0.2),
+        (Fires("For an hour postern has cost 2.0 times what this hour of the day usually does."),),
+    ),
+    Case("PosternCostOverUsual", "nearly one and a half times", WEEK, spent(0.1, 0.148)),
+    Case("PosternCostOverUsual", "as a week ago", WEEK, spent(0.1, 0.2, before=0.15)),
+    Case("PosternCostOverUsual", "cents", WEEK, spent(0.01, 0.02)),
+    Case("PosternCostOverUsual", "a handful of requests", WEEK, spent(0.1, 0.2, asked=1.5)),
+    Case("PosternCostOverUsual", "two days old", 2 * DAY + 2 * HOUR, spent(0.1, 0.2, days=2)),
+]
+
+
+def by_window(metric_name: str, ratios: tuple[float, ...], make: Callable[[float, int, int], Series]) -> list[Recorded]:
+    """Return what a ratio's longer windows are tried on: a share that began an hour ago, after a day of none."""
+    spans = ("30m", "1h", "2h", "6h", "1d", "3d")
+    return [
+        Recorded(
+            f"job:{metric_name}:ratio_rate{span}",
+            "began an hour ago",
+            DAY + HOUR,
+            make(0.1, DAY, HOUR),
+            (Value(ratio),),
+        )
+        for span, ratio in zip(spans, ratios, strict=True)
+    ]
+
+
+HALF_FAIL = failing(0.5, before=1, minutes=10, total=60)
+HALF_SLOW = streams(60, 30, before=1, minutes=10)
+THIRD_FAIL = {
+    **attempts(40, 20, 10),
+    **counted("postern_upstream_attempts_total", 60, 10, model="m", outcome="cancelled"),
+}
+THIRD_STRONG = routed(40, 20, 10)
+RATIOS = (0.1, 0.1 * 12 / 13, 0.1 * 12 / 25, 0.1 * 12 / 73, 0.1 * 12 / 289, 0.1 * 12 / 300)
+"""Of the looks every five minutes, the last twelve."""
+
+RECORDED = [
+    Recorded("job:postern_slo_requests:rate5m", "not clients' faults", 11, HALF_FAIL, (Value(1.0),)),
+    Recorded("job:postern_slo_errors:rate5m", "not clients' faults", 11, HALF_FAIL, (Value(0.5),)),
+    Recorded("job:postern_slo_errors:rate5m", "0 where none ever failed", 11, requests("ok", (60, 11)), (Value(0.0),)),
+    Recorded("job:postern_slo_errors:ratio_rate5m", "half", 11, HALF_FAIL, (Value(0.5),)),
+    Recorded("job:postern_slo_errors:ratio_rate5m", "of nothing", 11, requests("ok", (0, 11))),
+    *by_window(
+        "postern_slo_errors", RATIOS, lambda share, before, minutes: failing(share, before=before, minutes=minutes)
+    ),
+    Recorded("job:postern_ttft_requests:rate5m", "all", 11, HALF_SLOW, (Value(1.0),)),
+    Recorded("job:postern_ttft_slow:rate5m", "half", 11, HALF_SLOW, (Value(0.5),)),
+    Recorded("job:postern_ttft_slow:ratio_rate5m", "half", 11, HALF_SLOW, (Value(0.5),)),
+    *by_window(
+        "postern_ttft_slow",
+        RATIOS,
+        lambda share, before, minutes: streams(1000, 1000 * share, before=before, minutes=minutes),
+    ),
+    Recorded(
+        "job_model:postern_upstream_attempts:rate5m",
+        "without what was given up",
+        10,
+        THIRD_FAIL,
+        (Value(1.0, {"model": "m"}),),
+    ),
+    Recorded("job_model:postern_upstream_failures:rate5m", "a third", 10, THIRD_FAIL, (Value(1 / 3, {"model": "m"}),)),
+    Recorded(
+        "job_model:postern_upstream_failures:rate5m",
+        "clients' faults",
+        10,
+        attempts(40, 20, 10, "upstream_rejected"),
+        (Value(0.0, {"model": "m"}),),
+    ),
+    Recorded(
+        "job_model:postern_upstream_failures:ratio_rate5m", "a third", 10, THIRD_FAIL, (Value(1 / 3, {"model": "m"}),)
+    ),
+    Recorded(
+        "job_route:postern_routed_requests:rate5m",
+        "without forced and cached",
+        10,
+        THIRD_STRONG,
+        (Value(1.0, {"route": "auto"}),),
+    ),
+    Recorded("job_route:postern_routed_requests:rate5m", "no router", 10, requests("ok", (60, 10))),
+    Recorded(
+        "job_route:postern_routed_strong_requests:rate5m",
+        "a third",
+        10,
+        THIRD_STRONG,
+        (Value(1 / 3, {"route": "auto"}),),
+    ),
+    Recorded("job_route:postern_strong:ratio_rate5m", "a third", 10, THIRD_STRONG, (Value(1 / 3, {"route": "auto"}),)),
+    Recorded("job:postern_request_cost_usd:rate5m", "a second", 10, spent(0.6, 0.6, days=1), (Value(0.01),)),
+    Recorded("job:postern_request_cost_usd:rate1h", "a second", DAY, spent(0.6, 0.6, days=1), (Value(0.01),)),
+    Recorded(
+        "job:postern_request_cost_usd:usual_rate1h",
+        "of three days",
+        3 * DAY + 2 * HOUR,
+        spent(0.6, 6, days=3),
+        (Value(0.01),),
+    ),
+    Recorded("job:postern_request_cost_usd:usual_rate1h", "of two days", 2 * DAY + 2 * HOUR, spent(0.6, 6, days=2)),
+]
