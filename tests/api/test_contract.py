@@ -8,6 +8,7 @@ import httpx2
 import pytest
 
 from gateway.auth.keys import hash_key
+from gateway.telemetry.names import FAIL_OPEN_STAGES
 from tests.running import RunningGateway
 from tests.upstream import Answer, DropConnection, Error, Hang
 
@@ -231,9 +232,9 @@ async def test_labels_are_closed_sets(house):
     configured = {"auto", "small", "large"}
     assert values["route"] <= configured | {"other", "none"}
     assert values["model"] <= configured | {"none"}
-    assert values["reason"] <= REASONS
+    assert values["reason"] <= REASONS | {"overloaded", "draining"}
     assert values["tier"] <= {"weak", "strong", "middle", "none"}
-    assert values["stage"] <= STAGES
+    assert values["stage"] <= STAGES | set(FAIL_OPEN_STAGES)
     assert values["gen_ai_operation_name"] == {"chat", "embeddings"}
     assert "ok" in values["status"]
     assert {"cancelled", "model_not_found", "invalid_api_key", "upstream_error"} <= values["status"]
