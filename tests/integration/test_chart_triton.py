@@ -53,7 +53,7 @@ class ChartTriton(CpuTriton):
             arg.replace("=/repository", f"={self._folder / 'models'}").replace("$(POD_UID)", POD_UID)
             for arg in self.container["args"]
         ]
-        assert self.container["command"] == ["tritonserver"]
+        assert placed.pop(0) == "tritonserver"
         return [ours[0], *placed, *(arg for arg in ours if arg.startswith(kept))]
 
     def run(self, command) -> int:

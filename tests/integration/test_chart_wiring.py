@@ -10,7 +10,7 @@ from tests.chart_wiring import Rendered, matches, wiring_faults
 
 SETS = helm.value_sets()
 NAMESPACE = "team-a"
-LONGEST_RELEASE = "a-release-whose-name-has-all-the-fifty-three-letters-"[:52] + "x"
+LONGEST_RELEASE = "a-release-whose-name-has-all-the-fifty-three-lettersx"
 
 
 def rendered(name, **changes):

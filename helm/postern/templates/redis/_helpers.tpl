@@ -154,6 +154,21 @@ redis.internal.resources.limits.memory: is missing; maxmemory is reckoned from i
 {{- end }}
 {{- end }}
 
+{{/* What one may want to know of it: a line each. */}}
+{{- define "postern.redisNotes" -}}
+{{- with .Values.redis }}
+{{- if and (eq .mode "internal") (not (or .internal.auth.password .internal.auth.existingSecret)) }}
+Redis' password is made up and kept in the Secret {{ include "postern.redisName" $ }}. Where manifests are rendered without a cluster (Argo CD, `helm template`) each rendering makes up another: set redis.internal.auth.existingSecret there.
+{{- end }}
+{{- if and (eq .mode "internal") (not .internal.persistence.enabled) }}
+Redis forgets all when its pod goes: the cache is cold then, and answers before it can't be marked. redis.internal.persistence.enabled keeps it.
+{{- end }}
+{{- if and (ne .mode "none") $.Values.existingConfigMap }}
+The configuration is your own ConfigMap's: write {{ include "postern.redisUrl" $ }} as redis.url there.
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* A quantity such as 1.5Gi in bytes. Takes the quantity. */}}
 {{- define "postern.bytes" -}}
 {{- $units := dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 }}

@@ -161,3 +161,21 @@ config.models.{{ $name }}.backend: is missing; write openai, triton, onnx or sim
 {{/* Values of `triton` that contradict one another: a line each, with what to do. */}}
 {{- define "postern.tritonFaults" -}}
 {{- end }}
+
+{{/* What one may want to know of them: a line each. */}}
+{{- define "postern.tritonNotes" -}}
+{{- range $name, $server := include "postern.tritonServers" . | fromYaml }}
+{{- $ids := dict "root" $ "name" $name "server" $server }}
+Triton {{ $name }} is ready once {{ keys $server.models | sortAlpha | join ", " }} {{ ternary "is" "are" (eq (len $server.models) 1) }} loaded, within {{ $server.startupSeconds }} s: kubectl -n {{ $.Release.Namespace }} rollout status statefulset/{{ include "postern.tritonName" $ids }}
+{{- range $model, $told := $server.models }}
+{{- $as := dig "as" $model ($told | default dict) }}
+{{- $longest := dig $as "timeouts" "total_s" 600 ($.Values.config.models | default dict) | float64 }}
+{{- if and (dig "dialect" "" ($told | default dict)) (gt (addf $longest 30) (float64 $server.terminationGracePeriodSeconds)) }}
+Answers of {{ $as }} may take {{ $longest }} s, triton.servers.{{ $name }}.terminationGracePeriodSeconds is {{ $server.terminationGracePeriodSeconds }}: a pod that goes cuts what takes longer.
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if and .Values.triton.servers .Values.existingConfigMap }}
+The configuration is your own ConfigMap's: these are the models of triton.servers for it: {{ include "postern.tritonModels" . | fromYaml | toJson }}
+{{- end }}
+{{- end }}

@@ -40,10 +40,10 @@ timeoutSeconds: 10
 name: triton
 image: {{ include "postern.image" (dict "root" $.root "image" .image "tag" "") }}
 imagePullPolicy: {{ .image.pullPolicy }}
-command:
-  {{- toYaml .command | nindent 2 }}
+# No command: the image's entrypoint stays, which makes newer CUDA work with older drivers.
 args:
-  {{- include "postern.tritonArgs" $ | nindent 2 }}
+  {{- toYaml .command | nindent 2 }}
+  {{- include "postern.tritonArgs" $ | trim | nindent 2 }}
 env:
   - name: POD_UID
     valueFrom:
