@@ -3,6 +3,7 @@
     make triton                                             once: Triton's wheel in an environment of its own
     python deploy/triton/serve_cpu.py                       ports 8000 (HTTP), 8001 (gRPC), 8002 (metrics)
     python deploy/triton/serve_cpu.py --http-port 0 --grpc-port 0 --metrics-port 0      free ports
+    python deploy/triton/serve_cpu.py --ask                 is it ready? (exit 0, or 1)
     curl -s localhost:8000/v2/models/vllm/generate -d '{"text_input": "Hello"}'
 
 The interfaces are those of the repositories beside this file, for a GPU: their config.pbtxt with `mock` behind it.
@@ -288,10 +289,15 @@ def read_options(arguments: list[str] | None = None) -> Options:
             f"--{name}-port", type=int, default=port, metavar="PORT", help=f"default {port}; 0: a free one"
         )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
+    parser.add_argument(
+        "--ask", action="store_true", help="ask the one that runs on --http-port: exit 0 when it is ready"
+    )
     parser.add_argument("--models", nargs="+", choices=SERVED, default=SERVED)
     parser.add_argument("--slots", type=int, default=256, help="requests that run side by side (default 256)")
     parser.add_argument("--kv-tokens", type=int, default=65_536, help="tokens that they may hold (default 65536)")
     told = vars(parser.parse_args(arguments))
+    if told.pop("ask"):
+        sys.exit(0 if answers(f"http://127.0.0.1:{told['http_port']}/v2/health/ready") else 1)
     return Options(**{**told, "models": tuple(told["models"])})
 
 
