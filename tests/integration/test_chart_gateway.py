@@ -7,6 +7,7 @@ import base64
 import gzip
 import json
 import re
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from deploy import chart
 from gateway.settings.load import load_settings
 from gateway.settings.root import Settings
 from gateway.settings.simulated import simulated_settings
+from tests import helm
 from tests.helm import CHART, notes, render, value_sets
 
 MODELS = {"small": {"backend": "simulated"}, "large": {"backend": "simulated"}}
@@ -128,8 +130,10 @@ def test_a_configuration_of_ones_own_is_read_by_its_key_and_has_files_beside_it(
 
 
 def test_no_volume_is_mounted_by_sub_path_as_those_are_never_renewed():
-    for values in value_sets().values():
-        assert not [one for one in container(values)["volumeMounts"] if one["name"] == "config" and "subPath" in one]
+    mounts = container({"config": CONFIG, "configFiles": {"chat.jinja": "x"}})["volumeMounts"]
+    assert [one for one in mounts if one["name"] == "config"] == [
+        {"name": "config", "mountPath": "/etc/postern", "readOnly": True}
+    ]
 
 
 @pytest.mark.parametrize(
@@ -315,12 +319,13 @@ def test_secrets_are_told_to_kubernetes_only():
 
 
 def test_the_check_before_an_installation_needs_nothing_that_is_not_there_yet():
-    values = {**value_sets()["keda"], "configCheck": {"enabled": True}}
+    values = {**value_sets()["keda"], "configCheck": {"enabled": True}, "serviceAccount": {"automount": True}}
     rendered = render(values)
     job = only(rendered, "Job", "-check")
     spec = job["spec"]["template"]["spec"]
     assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
     assert "serviceAccountName" not in spec
+    assert spec["automountServiceAccountToken"] is False
     one = spec["containers"][0]
     assert "envFrom" not in one
     assert not [variable for variable in one["env"] if "valueFrom" in variable]
@@ -413,6 +418,32 @@ def test_notes_tell_what_is_off():
     assert "Nothing scrapes" not in whole
     cut = notes({**with_models(timeouts={"total_s": 900}), "drain": {"streamSeconds": 60}})
     assert "small may take 900 s" in cut
+
+
+def test_a_parent_chart_may_hold_it(tmp_path: Path):
+    """With a condition, and with globals of its own, both of which Helm hands down."""
+    helm.install()
+    (tmp_path / "charts").mkdir()
+    (tmp_path / "charts" / "postern").symlink_to(CHART)
+    dependency = {"name": "postern", "version": "0.1.0", "condition": "postern.enabled"}
+    parent = {"apiVersion": "v2", "name": "parent", "version": "0.1.0", "dependencies": [dependency]}
+    (tmp_path / "Chart.yaml").write_text(yaml.safe_dump(parent))
+    given = {"global": {"region": "eu", "imageRegistry": "mirror"}, "postern": {"enabled": True, "config": CONFIG}}
+    (tmp_path / "values.yaml").write_text(yaml.safe_dump(given))
+    command = [helm.HELM_3, "template", "blue", tmp_path, "--kube-version", "1.31"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "mirror/postern/postern:0.1.0" in done.stdout
+
+
+def test_every_value_is_set_by_some_example():
+    def paths(values: Values, above: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
+        found = {(*above, name) for name in values}
+        return found.union(*(paths(v, (*above, name)) for name, v in values.items() if isinstance(v, dict)))
+
+    known = set(chart.read_descriptions((CHART / "values.yaml").read_text())) - {("enabled",)}  # a parent chart's
+    given = set().union(*(paths(values) for values in value_sets().values()))
+    assert {".".join(path) for path in known - given if path[0] not in ("redis", "triton")} == set()
 
 
 def test_the_documents_are_up_to_date(capsys: pytest.CaptureFixture[str]):
