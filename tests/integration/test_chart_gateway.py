@@ -7,6 +7,7 @@ import base64
 import gzip
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from deploy import chart
 from gateway.settings.load import load_settings
 from gateway.settings.root import Settings
 from gateway.settings.simulated import simulated_settings
+from gateway.telemetry import names
 from tests import helm
 from tests.helm import CHART, notes, render, value_sets
 
@@ -164,6 +166,13 @@ def test_the_pause_before_sigterm_needs_no_shell():
     assert (old, new) == ({"exec": {"command": ["postern", "pause", "7"]}}, {"sleep": {"seconds": 7}})
 
 
+def test_a_process_that_hangs_is_not_waited_for_as_long_as_streams_take():
+    spec = pod({})
+    for name in ("startupProbe", "livenessProbe"):
+        # The pause comes first here too.
+        assert 15 < spec["containers"][0][name]["terminationGracePeriodSeconds"] <= 60
+
+
 def test_capacity_never_falls_while_pods_are_replaced():
     assert deployment({})["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
     assert deployment({"strategy": {"type": "Recreate"}})["strategy"] == {"type": "Recreate"}
@@ -230,6 +239,25 @@ def test_keda_counts_this_release_and_none_beside_it():
     assert not [name for name in others if re.fullmatch(pattern, name)]
 
 
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="apt-get install prometheus")
+def test_prometheus_understands_what_scalers_ask_it(tmp_path: Path):
+    keda = {"keda": {"enabled": True, "serverAddress": "http://prometheus:9090"}, **SEVERAL}
+    query = only(render(keda), "ScaledObject", "blue-postern")["spec"]["triggers"][0]["metadata"]["query"]
+    # What README.md tells prometheus-adapter, with its blanks filled in.
+    block = re.search(r"```yaml\n(  rules:.+?)```", (CHART / "README.md").read_text(), re.DOTALL)[1]
+    (rule,) = yaml.safe_load(block)["rules"]["custom"]
+    assert rule["name"]["as"] == names.IN_FLIGHT
+    blanks = {"<<.Series>>": names.IN_FLIGHT, "<<.LabelMatchers>>": 'namespace="a",pod=~"b|c"', "<<.GroupBy>>": "pod"}
+    asked = rule["metricsQuery"]
+    for blank, text in blanks.items():
+        asked = asked.replace(blank, text)
+    rules = [{"record": f"one:{n}", "expr": expr} for n, expr in enumerate((query, rule["seriesQuery"], asked))]
+    file = tmp_path / "rules.yaml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "scalers", "rules": rules}]}))
+    done = subprocess.run(["promtool", "check", "rules", file], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def egress_ports(values: Values) -> set[int]:
     rules = only(render(values), "NetworkPolicy", "blue-postern")["spec"]["egress"]
     return {one["port"] for rule in rules for one in rule["ports"]}
@@ -273,6 +301,8 @@ def test_pods_may_reach_the_ports_of_their_upstreams_and_no_others(model: Values
 
 def test_ports_may_be_said_and_a_collector_of_traces_is_reached():
     assert egress_ports({"config": CONFIG, "networkPolicy": {"upstreamPorts": [7000]}}) == {53, 7000}
+    tracing = {"endpoint": "http://collector:4999/v1/traces"}
+    assert egress_ports({"config": {**CONFIG, "tracing": tracing}}) == {53, 4999}
     by_environment = {"extraEnv": [{"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://collector:4318"}]}
     assert egress_ports({"config": CONFIG, **by_environment}) == {53, 4318}
 

@@ -55,6 +55,7 @@ FAULTS = {
         "a Secret that has the key SMALL_KEY in existingSecrets",
     ),
     "a route without a gateway": ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs"),
+    "a budget of nothing": ({"podDisruptionBudget": {"maxUnavailable": None}}, "set maxUnavailable or minAvailable"),
     "a file in the configuration's place": (
         {"configFiles": {"postern.yaml": "models: {}"}},
         "configFiles: postern.yaml is the configuration itself",

@@ -66,6 +66,9 @@ What the schema can't see: values that contradict one another. Every fault at on
 {{- end }}
 {{- end }}
 {{- end }}
+{{- if and .podDisruptionBudget.enabled (kindIs "invalid" .podDisruptionBudget.maxUnavailable) (kindIs "invalid" .podDisruptionBudget.minAvailable) }}
+{{- $faults = append $faults "podDisruptionBudget: set maxUnavailable or minAvailable" }}
+{{- end }}
 {{- if hasKey .configFiles "postern.yaml" }}
 {{- $faults = append $faults "configFiles: postern.yaml is the configuration itself; write it as `config`" }}
 {{- end }}
