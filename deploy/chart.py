@@ -1,4 +1,4 @@
-"""Bring the chart's documents up to date: `python -m deploy.chart`, or `--check` to be told whether they are.
+"""Bring the chart's documents up to date: `make chart`, or `--check` to be told whether they are.
 
 The comments `# --` of values.yaml are the one place where values are described. From there the descriptions go into
 values.schema.json, whose types are written by hand, and into the table of the chart's README. The schema of the
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
     stale = [path for path, text in documents() if path.read_text() != text]
     if "--check" in arguments:
         for path in stale:
-            print(f"{path.name} is out of date: run `python -m deploy.chart`")
+            print(f"{path.name} is out of date: run `make chart`")
         return 1 if stale else 0
     for path, text in documents():
         path.write_text(text)
