@@ -42,7 +42,7 @@ from gateway.workers import Workers
 LATER = ("usage",)
 # A name with a hyphen is a text in YAML whatever its letters; others (yes, null, 123) may not be, and get quotes.
 PLAIN_YAML = re.compile(r"[a-z]+(-[a-z0-9]+)+")
-CONFIG = click.Path(dir_okay=False, path_type=Path)
+CONFIG = click.Path(dir_okay=False, readable=False, path_type=Path)  # reading it tells better what is wrong
 USUAL_CONFIG = Path("/etc/postern/postern.yaml")
 """Read where nothing else is named and it is there: in a container one mounts it, and that is all."""
 PORT = click.IntRange(0, 65_535)

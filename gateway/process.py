@@ -19,11 +19,15 @@ from gateway.core.clock import monotonic_s
 from gateway.pipeline import Pipeline
 from gateway.settings.faults import SettingsError
 from gateway.settings.root import Settings
+from gateway.settings.watch import ConfigFiles
 from gateway.telemetry.logs import log, set_up_logs
 from gateway.telemetry.metrics import Metrics
 
 WATCH_S = 1.0
-"""How often the configuration file is looked at. A stat costs 2 µs; Kubernetes takes a minute to project a change."""
+"""How often the configuration's files are looked at. A stat costs 2 µs; Kubernetes takes a minute to show a change."""
+
+ECHO_S = 1.0
+"""How soon a worker is told to stop again without its being meant: systemd tells every process, and the parent too."""
 
 YOUNG = 20_000
 """New objects that have the collector look for cycles, not Python's 700. Requests leave none; with 2,000 in flight the
@@ -37,13 +41,14 @@ class Process:
 
     def __init__(self, settings: Settings, load: LoadSettings, watched: Path | None) -> None:
         self._load = load
-        self._watched = watched
+        self._files = ConfigFiles(watched)
         self._factory = Factory(Metrics())
         self._live = Live(self._factory.build(settings), settings)
         self._servers: list[QuietServer] = []
         self._retiring: set[asyncio.Task[None]] = set()
         self._is_asked = asyncio.Event()
         self._stopping_s = 0.0
+        self._is_worker = False
 
     async def run(self, data: socket.socket, admin: socket.socket | None, announce: Callable[[], None]) -> None:
         """Serve on bound sockets until SIGINT or SIGTERM; SIGHUP and a changed file reload.
@@ -64,6 +69,7 @@ class Process:
             # A worker: the terminal sends its Ctrl-C to the parent too, which passes it on as SIGTERM. Two would mean
             # "at once".
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            self._is_worker = True
             self._watch_parent()
         else:
             loop.add_signal_handler(signal.SIGINT, self.stop, "SIGINT")
@@ -86,6 +92,8 @@ class Process:
     def stop(self, reason: str) -> None:
         """Finish what is in flight and stop; at the second call, stop at once."""
         is_second = self._live.is_draining
+        if is_second and self._is_worker and monotonic_s() - self._stopping_s < ECHO_S:
+            return
         for server in self._servers:
             server.force_exit = is_second
             server.should_exit = True
@@ -142,13 +150,13 @@ class Process:
         loop.add_reader(sentinel, stop)
 
     async def _watch(self) -> None:
-        """Reload when asked to, or when the file has changed; look after the routers."""
-        seen = _mark(self._watched)
+        """Reload when asked to, or when a file of the configuration has changed; look after the routers."""
+        seen = self._files.marks()
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(WATCH_S):
                     await self._is_asked.wait()
-            now = _mark(self._watched)
+            now = self._files.marks()
             has_changed = now is not None and now != seen
             if has_changed or self._is_asked.is_set():
                 seen = now or seen
@@ -182,14 +190,3 @@ def _spare_collector() -> None:
     gc.unfreeze()
     gc.collect()
     gc.freeze()
-
-
-def _mark(path: Path | None) -> tuple[int, int, int] | None:
-    """Return what changes when a file does; a mounted ConfigMap changes by its link's target, so links are followed."""
-    if path is None:
-        return None
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino

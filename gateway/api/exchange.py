@@ -11,7 +11,7 @@ from gateway.api.connection import Connection
 from gateway.api.errors import error_body, error_bytes, error_lines
 from gateway.api.headers import read_headers, response_lines
 from gateway.core.context import RequestContext
-from gateway.core.errors import BodyTimeoutError, InvalidRequestError, PosternError
+from gateway.core.errors import BodyTimeoutError, DrainingError, InvalidRequestError, PosternError
 from gateway.schema.request import Request
 from gateway.schema.sse import event_of
 
@@ -197,6 +197,8 @@ class DirectExchange:
     def _refuse(self, ctx: RequestContext, error: PosternError) -> None:
         # Part of the body may still be on its way; it must not be taken for the next request.
         self.keep_alive = self.keep_alive and self._is_whole and self._size <= self._max_body_bytes
+        if isinstance(error, DrainingError):
+            self.keep_alive = False  # a load balancer must not send its next request here
         self._write_whole(error.status, response_lines(ctx) + error_lines(error), error_bytes(error))
         if self._is_whole or self._is_spoilt:
             self._end()

@@ -24,7 +24,7 @@ def health_handlers(live: Live) -> list[HTTPRouteHandler]:
     @route("/health/ready", http_method=ASKED_BY, sync_to_thread=False)
     def report_ready() -> Response[bytes]:
         if live.is_draining:
-            return json_response(b'{"status":"draining"}', 503, {"retry-after": "1"})
+            return json_response(b'{"status":"draining"}', 503, {"retry-after": "1", "connection": "close"})
         return json_response(b'{"status":"ready"}')
 
     return [report_live, report_ready]

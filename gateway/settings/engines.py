@@ -68,7 +68,7 @@ class OnnxSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Meta(description="Folder of the model: genai_config.json, model.onnx, tokenizer.json. Required."),
     ]
     threads: Annotated[
-        ThreadCount | None, Meta(description="Threads that compute. null: onnxruntime chooses, all cores.")
+        ThreadCount | None, Meta(description="Threads that compute. null: the container's CPU limit, or all cores.")
     ] = None
     max_batch: Annotated[
         int, Meta(ge=1, le=256, description="Requests generated for side by side. Default 8: more slow each other.")

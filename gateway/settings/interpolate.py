@@ -77,3 +77,9 @@ class Interpolation:
         raise UnresolvedError(
             f"the file {name!a} cannot be used: {reason}", "name a small text file this process may read"
         )
+
+
+def files_of(text: str, folder: Path) -> set[Path]:
+    """Return the files that a text refers to by `${file:PATH}`, whether or not they are there."""
+    targets = [match["target"] or "" for match in _REFERENCE.finditer(text)]
+    return {folder / target.removeprefix(_FILE) for target in targets if target.startswith(_FILE)}

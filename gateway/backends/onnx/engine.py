@@ -6,6 +6,7 @@ from gateway.backends.backend import Health
 from gateway.backends.engine import Piece, Task
 from gateway.backends.onnx.supervisor import Supervisor
 from gateway.backends.onnx.wire import Options
+from gateway.core.cpus import cpu_limit
 from gateway.core.errors import UpstreamOverloadedError
 from gateway.settings.engines import OnnxSettings
 
@@ -28,7 +29,9 @@ class OnnxEngine:
         self._places = settings.max_batch + settings.max_waiting
         self._in_flight = 0
         patience_s = max(total_s, LEAST_PATIENCE_S)
-        self._supervisor = Supervisor(name, Options(settings.path, settings.threads, settings.max_batch), patience_s)
+        self._supervisor = Supervisor(
+            name, Options(settings.path, settings.threads or cpu_limit(), settings.max_batch), patience_s
+        )
 
     async def generate(self, task: Task) -> AsyncGenerator[Piece, None]:
         """Yield pieces as the worker makes them, a slow reader's joined; not streamed, one piece at the end.
