@@ -8,6 +8,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NoReturn, TextIO, TypeVar
@@ -47,6 +48,7 @@ USUAL_CONFIG = Path("/etc/postern/postern.yaml")
 """Read where nothing else is named and it is there: in a container one mounts it, and that is all."""
 PORT = click.IntRange(0, 65_535)
 """Without an environment variable: to a Service named `postern`, Kubernetes sets POSTERN_PORT=tcp://..."""
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - only where mkdtemp makes a folder of its own
 AUTO = "auto"
 LOG_OPTIONS = {"log_format", "log_level"}
 
@@ -158,9 +160,13 @@ def load_checked(config: Path | None, overrides: Overrides) -> Settings:
 
 
 def _check_writable() -> None:
-    try:
+    """Have temporary files in memory where, as in a container without a /tmp, no disk can be written."""
+    with suppress(FileNotFoundError):
         tempfile.gettempdir()
-    except FileNotFoundError:
+        return
+    if os.access(SHARED_MEMORY, os.W_OK):
+        tempfile.tempdir = SHARED_MEMORY
+    else:
         _fail(
             "server.workers: several processes add their metrics up in files, and no folder here is writable; "
             "mount memory at /tmp (docker run --tmpfs /tmp), or leave workers at 1"

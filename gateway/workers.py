@@ -11,7 +11,6 @@ import os
 import shutil
 import signal
 import socket
-import sys
 import tempfile
 from collections.abc import Callable
 from multiprocessing.context import SpawnProcess
@@ -24,8 +23,6 @@ from gateway.telemetry.logs import log, set_up_logs
 from gateway.telemetry.metrics import METRICS_FOLDER, Metrics, forget_worker
 
 WATCH_S = 0.5
-FOLDER = "postern-metrics-"
-MEMORY = "/dev/shm"  # noqa: S108 - mkdtemp makes a folder of its own there
 
 LoadSettings = Callable[[], Settings]
 Work = Callable[..., None]
@@ -45,7 +42,7 @@ class Workers:
 
     async def run(self, data: socket.socket, admin: socket.socket, announce: Callable[[], None]) -> None:
         """Serve until SIGINT or SIGTERM; SIGHUP is passed on. `announce` is called once signals are heeded."""
-        folder = _make_folder()
+        folder = tempfile.mkdtemp(prefix="postern-metrics-")
         os.environ[METRICS_FOLDER] = folder
         admin_server = make_server(make_admin(Metrics(), self._current), self._settings.server)
         loop = asyncio.get_running_loop()
@@ -105,14 +102,3 @@ class Workers:
             if process.is_alive():
                 process.kill()
                 process.join()
-
-
-def _make_folder() -> str:
-    """Make the folder for metrics' files: in memory where, as in a container without a /tmp, no disk can be written."""
-    try:
-        try:
-            return tempfile.mkdtemp(prefix=FOLDER)
-        except FileNotFoundError:
-            return tempfile.mkdtemp(prefix=FOLDER, dir=MEMORY)
-    except OSError:
-        sys.exit("no folder can be written for the workers' metrics: mount one at /tmp, as memory, or set TMPDIR")
