@@ -75,6 +75,17 @@ async def test_helm_test_asks_a_question_and_is_answered(tmp_path: Path):
         assert (status, "model_not_found" in said) == (1, True), said
 
 
+async def test_helm_test_finds_a_model_where_the_configuration_is_not_the_charts(tmp_path: Path):
+    config, _, _ = rendered({"config": CONFIG})
+    own = render({"existingConfigMap": "mine"})
+    container = next(one for one in own if one["kind"] == "Pod")["spec"]["containers"][0]
+    async with RunningGateway(config, tmp_path) as gateway:
+        status, said = await ask(container, gateway.root, API_KEY=KEY)
+        assert (status, "answers:" in said) == (0, True), said
+        status, said = await ask(container, gateway.root)
+        assert (status, "as it should be" in said) == (0, True), said
+
+
 async def test_helm_test_is_content_to_be_refused_where_it_has_no_key(tmp_path: Path):
     config, _, container = rendered({"config": CONFIG})
     async with RunningGateway(config, tmp_path) as gateway:
