@@ -55,6 +55,14 @@ def start_upstreams(stage: Stage) -> Upstreams:
     return Upstreams(instant, stream, processes)
 
 
+def start_collector(stage: Stage) -> int:
+    """Start what takes spans and forgets them, beside the load generator; return its port."""
+    port = free_port()
+    content = "default_type application/x-protobuf; client_max_body_size 16m; return 200;"
+    _start_nginx(stage, "collector", stage.load_core, [(port, content)], ("none", port))
+    return port
+
+
 def start_nginx(stage: Stage, upstreams: Upstreams) -> Subject:
     """Start the bare proxy: no log, kept connections on both sides, nothing held back."""
     ports = free_port(), free_port()

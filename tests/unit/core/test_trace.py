@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.api.headers import read_headers
 from gateway.core.trace import Trace, read_parent, trace_headers
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -113,3 +114,10 @@ async def test_an_attempts_end_is_its_first_close():
     assert closed == [attempt.ended_s] * 2
     assert attempt.began_s <= attempt.answered_s <= attempt.ended_s
     assert attempt.finish_reasons == ["stop"]
+
+
+def test_of_several_parents_none_is_read_and_several_lines_of_state_are_one():
+    raw = [(b"traceparent", SOUND.encode()), (b"tracestate", b"a=1"), (b"tracestate", b"b=2")]
+    parent = read_parent(read_headers(raw))
+    assert (parent.trace_id, parent.state) == (TRACE, "a=1,b=2")
+    assert read_parent(read_headers([*raw, raw[0]])) is None

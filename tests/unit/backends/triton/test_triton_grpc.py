@@ -130,6 +130,15 @@ async def test_inputs_go_out_with_the_models_own_dimensions_and_outputs_come_in_
     assert "triton_grpc_error" not in triton.metadata  # Triton crashes where it gives codes to streams that end early
 
 
+async def test_the_trace_goes_along_as_metadata():
+    parent = f"00-{'a' * 32}-{'b' * 16}-01"
+    async with serving(twice) as triton, speaking(triton.port, api_key=Secret("k")) as transport:
+        ask = msgspec.structs.replace(ask_of(), headers={"traceparent": parent, "tracestate": "v=1"})
+        assert [outputs async for outputs in transport.ask(ask, FACTS)]
+    told = {name: triton.metadata.get(name) for name in ("traceparent", "tracestate", "authorization")}
+    assert told == {"traceparent": parent, "tracestate": "v=1", "authorization": "Bearer k"}
+
+
 async def test_another_model_of_the_server_can_be_asked():
     async with serving(twice) as triton, speaking(triton.port, version="3") as transport:
         ask = msgspec.structs.replace(ask_of(), model="inside")

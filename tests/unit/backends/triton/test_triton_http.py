@@ -73,6 +73,13 @@ async def test_a_version_and_a_key_are_sent_where_they_are_set():
     assert {sent.head.headers["authorization"] for sent in http.sent} == {"Bearer k"}
 
 
+async def test_the_trace_goes_along_as_headers():
+    http = FakeHttp(b"{}")
+    ask = Ask("task-1", INPUTS, is_streaming=False, headers={"traceparent": "00-a-b-01"})
+    assert [outputs async for outputs in transport_of(http).ask(ask, facts())] == [{}]
+    assert http.sent[0].headers == {"traceparent": "00-a-b-01"}
+
+
 async def test_another_model_of_the_server_can_be_asked():
     http = FakeHttp(b"{}")
     ask = Ask("task-1", INPUTS, is_streaming=False, model="inside")
