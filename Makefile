@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header --quiet
 
-.PHONY: help demo demo-edge run image test check format bench bench-check bench-baseline bench-growth bench-peers bench-triton stages lock components triton onnx encoder dashboards chart clean
+.PHONY: help demo demo-edge run image test check format bench bench-check bench-baseline bench-growth bench-peers bench-triton stages lock components triton onnx otel encoder dashboards chart clean
 
 help:  ## show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -98,6 +98,9 @@ stages: $(VENV)/.dev  ## where each microsecond goes: a table by stage and a fla
 
 bench-triton: $(VENV)/.dev triton  ## what Postern adds to bare Triton, gRPC and HTTP, paired
 	@$(BIN)/python -m loadtests.triton
+
+otel: $(VENV)/.serve  ## install opentelemetry-proto, which encodes traces
+	@$(PIP) --require-hashes -r locks/otel.txt
 
 onnx: $(VENV)/.serve  ## install onnxruntime-genai, which runs a small model inside the gateway
 	@$(PIP) --require-hashes -r locks/onnx.txt
