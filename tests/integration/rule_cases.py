@@ -77,68 +77,106 @@ def requests(status: str, *parts: tuple[float, int], tier: str = "weak", reason:
     return {metric("postern_requests_total", **labels): rising(*parts)}
 
 
-def streams(total: float, slow: float, *, before: int, minutes: int) -> Series:
-    """Return streams a minute, of which none was slow before, and some are after it."""
+Parts = list[tuple[float, int]]
+Make = Callable[[Parts, int], Series]
+"""Makes series of which none is bad for so many minutes, then shares of them for so many each."""
+
+
+def streams(parts: Parts, before: int, total: float = 1000) -> Series:
+    """Return streams, of which shares begin late after a while of none."""
     name = "gen_ai_server_time_to_first_token_seconds"
     labels = {"gen_ai_operation_name": "chat", "gen_ai_request_model": "auto", "gen_ai_response_model": "m"}
+    minutes = sum(minutes for _, minutes in parts)
+    early = [(total * (1 - share), minutes) for share, minutes in parts]
     return {
         metric(f"{name}_count", **labels): rising((total, before + minutes)),
-        metric(f"{name}_bucket", le="2.5", **labels): rising((total, before), (total - slow, minutes)),
+        metric(f"{name}_bucket", le="2.5", **labels): rising((total, before), *early),
     }
 
 
-def failing(share: float, *, before: int, minutes: int, total: float = 1000) -> Series:
-    """Return requests of which none failed before, and a share does after it; clients' faults beside them."""
+def failing(parts: Parts, before: int, total: float = 1000) -> Series:
+    """Return requests, of which shares fail after a while of none; clients' faults beside them."""
+    minutes = sum(minutes for _, minutes in parts)
+    good = [(total * (1 - share), minutes) for share, minutes in parts]
+    bad = [(total * share, minutes) for share, minutes in parts]
     return {
-        **requests("ok", (total, before), (total * (1 - share), minutes)),
-        **requests("upstream_error", (0, before), (total * share, minutes), tier="none"),
+        **requests("ok", (total, before), *good),
+        **requests("upstream_error", (0, before), *bad, tier="none"),
         **requests("invalid_api_key", (total, before + minutes), tier="none", reason="none"),
         **requests("cancelled", (total, before + minutes)),
     }
 
 
-WINDOWS = (
-    # short, long, times, severity, minutes of none, minutes of this share, a share that is nearly enough, what is told
-    ("5m", "1h", "14.4", "critical", 6 * HOUR, 50, 0.1, 0.07),
-    ("30m", "6h", "6", "critical", DAY, 6 * HOUR, 0.04, 0.029),
-    ("2h", "1d", "3", "warning", 3 * DAY, 20 * HOUR, 0.02, 0.017),
-    ("6h", "3d", "1", "warning", 1, 3 * DAY, 0.006, 0.0049),
-)
+@dataclass(frozen=True)
+class Burning:
+    """How a budget burns so that one pair of windows fires, and two ways in which one of the two is nearly over.
+
+    Each is a share of requests that fail for so many minutes, after `before` of none.
+    """
+
+    before: int
+    fires: tuple[float, int]
+    value: str
+    long_nearly: tuple[float, int]
+    short_nearly: tuple[tuple[float, int], ...]
+
+
+WINDOWS = {
+    ("5m", "1h", "14.4", "critical"): Burning(6 * HOUR, (0.1, 50), "7.869%", (0.085, 50), ((0.1, 50), (0.07, 6))),
+    ("30m", "6h", "6", "critical"): Burning(
+        2 * DAY, (0.04, 6 * HOUR), "3.945%", (0.04, 260), ((0.04, 6 * HOUR), (0.029, 36))
+    ),
+    ("2h", "1d", "3", "warning"): Burning(
+        3 * DAY, (0.02, 20 * HOUR), "1.661%", (0.02, 17 * HOUR), ((0.017, 1290), (0.014, 130))
+    ),
+    ("6h", "3d", "1", "warning"): Burning(
+        1, (0.006, 3 * DAY), "0.5999%", (0.006, 3450), ((0.006, 3 * DAY), (0.0049, 370))
+    ),
+}
 SPANS = {"1h": "an hour", "6h": "six hours", "1d": "a day", "3d": "three days"}
 
 
-def burnt(
-    alert: str, told: str, objective: str, values: tuple[str, ...], make: Callable[[float, int, int], Series]
-) -> list[Case]:
-    """Return the cases of an error budget: so much of it burnt that one of the four windows fires, or nearly."""
+def burnt(alert: str, told: str, objective: str, scale: int, make: Make) -> list[Case]:
+    """Return the cases of an error budget, `scale` times one of half a percent."""
     cases = []
-    for (short, long, times, severity, before, minutes, share, nearly), value in zip(WINDOWS, values, strict=True):
+    for (short, long, times, severity), burning in WINDOWS.items():
         over = "over what" if times == "1" else f"over {times} times what"
+        value = f"{float(burning.value[:-1]) * scale:.4g}%"
         description = f"{value} {told.format(SPANS[long])} That is {over} an objective of {objective} allows."
         fires = Fires(description, {"short": short, "long": long}, severity)
-        cases.append(Case(alert, f"burns in {long}", before + minutes, make(share, before, minutes), (fires,)))
-        cases.append(Case(alert, f"nearly burns in {long}", before + minutes, make(nearly, before, minutes)))
+        ways = {
+            f"burns in {long}": (burning.fires,),
+            f"burns in {short}, nearly in {long}": (burning.long_nearly,),
+            f"burnt in {long}, nearly over in {short}": burning.short_nearly,
+        }
+        for name, parts in ways.items():
+            before = 3 * DAY - parts[0][1] if parts == (burning.long_nearly,) and long == "3d" else burning.before
+            series = make([(share * scale, minutes) for share, minutes in parts], before)
+            at_m = before + sum(minutes for _, minutes in parts)
+            cases.append(Case(alert, name, at_m, series, (fires,) if parts == (burning.fires,) else ()))
     return cases
 
 
 ERRORS, TTFT = "PosternErrorBudgetBurn", "PosternTTFTBudgetBurn"
+HANDFULS = {"an hour": (9 / 50, 50), "two hours": (9 / 120, 120), "five hours": (9 / 300, 300)}
 BUDGETS = [
     *burnt(
-        ERRORS,
-        "of the requests to postern in {} were failed by the gateway or its upstreams.",
-        "99.5 %",
-        ("7.869%", "3.945%", "1.661%", "0.5999%"),
-        lambda share, before, minutes: failing(share, before=before, minutes=minutes),
+        ERRORS, "of the requests to postern in {} were failed by the gateway or its upstreams.", "99.5 %", 1, failing
     ),
-    Case(ERRORS, "a handful", 6 * HOUR, requests("upstream_error", (0, 300), (9 / 50, 50), (0, 10), tier="none")),
-    *burnt(
-        TTFT,
-        "of the streams of postern in {} began after more than 2.5 s.",
-        "95 %",
-        ("78.69%", "39.45%", "16.61%", "5.999%"),
-        lambda share, before, minutes: streams(1000, 10_000 * share, before=before, minutes=minutes),
+    *burnt(TTFT, "of the streams of postern in {} began after more than 2.5 s.", "95 %", 10, streams),
+    *(
+        Case(
+            ERRORS,
+            f"a handful in {span}",
+            6 * HOUR,
+            requests("upstream_error", (0, 6 * HOUR - part[1]), part, tier="none"),
+        )
+        for span, part in HANDFULS.items()
     ),
-    Case(TTFT, "a handful", 6 * HOUR, streams(9 / 50, 9 / 50, before=310, minutes=50)),
+    *(
+        Case(TTFT, f"a handful in {span}", 6 * HOUR, streams([(1, part[1])], 6 * HOUR - part[1], total=part[0]))
+        for span, part in HANDFULS.items()
+    ),
 ]
 
 BUILD = metric("postern_build_info", instance="a:8081", version="1")
@@ -147,12 +185,25 @@ BUILD_B = metric("postern_build_info", instance="b:8081", version="1")
 OVERLOADED = metric("postern_shed_total", reason="overloaded", instance="a:8081")
 
 
-def lag(late: float, *, minutes: int = 15) -> Series:
-    """Return a loop looked at 240 times a minute, so many of them 0.25 s late."""
+REFUSED = {metric("postern_config_last_reload_successful", instance="a:8081", pod="a"): flat((1, 10), (0, 11))}
+DRAINING = {metric("postern_shed_total", reason="draining"): rising((50, 20))}
+
+
+def shedding(shed: float, served: float) -> Series:
+    """Return requests a minute that are sent away, and others."""
+    return {
+        OVERLOADED: rising((shed, 20)),
+        **requests("ok", (served, 20)),
+        **requests("overloaded", (shed, 20), tier="none"),
+    }
+
+
+def lag(late: float, minutes: int, *, by: str = "0.25") -> Series:
+    """Return a loop looked at 240 times a minute, so many of them late: by 0.1 to 0.25 s, or by 0.05 to 0.1."""
     labels = {"instance": "a:8081", "pod": "a"}
     name = "postern_event_loop_lag_seconds_bucket"
-    ends = {"0.001": 240 - late, "0.1": 240 - late, "0.25": 240.0, "+Inf": 240.0}
-    return {metric(name, le=end, **labels): rising((by, minutes)) for end, by in ends.items()}
+    ends = {"0.001": 240 - late, "0.05": 240 - late, "0.1": 240 - late * (by == "0.25"), "0.25": 240.0, "+Inf": 240.0}
+    return {metric(name, le=end, **labels): rising((rate, minutes)) for end, rate in ends.items()}
 
 
 def attempts(ok: float, failed: float, minutes: int, outcome: str = "upstream_timeout") -> Series:
@@ -183,12 +234,15 @@ def routed(weak: float, strong: float, minutes: int) -> Series:
     }
 
 
-def classified(slow: float, quick: float, minutes: int) -> Series:
-    """Return judgements a minute: in 0.1 ms, and slower than 10."""
+def overheads(slow: float, quick: float, minutes: int, *, stage: str = "classify", by: str = "0.025") -> Series:
+    """Return a stage's times a minute: in 0.1 ms, and slower: over 10 ms, or in 3 to 5."""
     name = "postern_overhead_seconds"
-    ends = {"0.0001": quick, "0.005": quick, "0.01": quick, "0.025": quick + slow, "+Inf": quick + slow}
-    found = {metric(f"{name}_bucket", stage="classify", le=end): rising((by, minutes)) for end, by in ends.items()}
-    return {**found, metric(f"{name}_count", stage="classify"): rising((quick + slow, minutes))}
+    total = quick + slow
+    ends = {"0.0001": quick, "0.003": quick, "0.005": quick + slow * (by == "0.005"), "0.01": quick, "0.025": total}
+    ends["0.01"] = max(ends["0.005"], quick)
+    found = {metric(f"{name}_bucket", stage=stage, le=end): rising((rate, minutes)) for end, rate in ends.items()}
+    found[metric(f"{name}_bucket", stage=stage, le="+Inf")] = rising((total, minutes))
+    return {**found, metric(f"{name}_count", stage=stage): rising((total, minutes))}
 
 
 def spent(usual: float, today: float, *, days: int = 7, before: float | None = None, asked: float = 10) -> Series:
@@ -300,7 +354,7 @@ CASES = [
         "PosternEventLoopStalled",
         "three looks in a hundred are late",
         20,
-        lag(7.2, minutes=20),
+        lag(7.2, 20),
         (
             Fires(
                 "In the gateway a:8081 of postern one step in a hundred begins 200ms late; every request waits so "
@@ -309,7 +363,7 @@ CASES = [
             ),
         ),
     ),
-    Case("PosternEventLoopStalled", "one look in two hundred is", 20, lag(1.2, minutes=20)),
+    Case("PosternEventLoopStalled", "one look in two hundred is", 20, lag(1.2, 20)),
     Case(
         "PosternRedisDown",
         "to one of two",
@@ -516,7 +570,7 @@ CASES = [
         "PosternClassifySlow",
         "two in a hundred",
         30,
-        classified(2, 98, 30),
+        overheads(2, 98, 30),
         (
             Fires(
                 "In postern one request in a hundred waits 17.5ms or longer to be judged; a tenth of a millisecond "
@@ -524,8 +578,8 @@ CASES = [
             ),
         ),
     ),
-    Case("PosternClassifySlow", "one in two hundred", 30, classified(0.5, 99.5, 30)),
-    Case("PosternClassifySlow", "a handful", 30, classified(10, 9, 30)),
+    Case("PosternClassifySlow", "one in two hundred", 30, overheads(0.5, 99.5, 30)),
+    Case("PosternClassifySlow", "a handful", 30, overheads(10, 9, 30)),
     Case(
         "PosternCostOverUsual",
         "twice",
@@ -538,10 +592,50 @@ CASES = [
     Case("PosternCostOverUsual", "cents", WEEK, spent(0.01, 0.02)),
     Case("PosternCostOverUsual", "a handful of requests", WEEK, spent(0.1, 0.2, asked=1.5)),
     Case("PosternCostOverUsual", "two days old", 2 * DAY + 2 * HOUR, spent(0.1, 0.2, days=2)),
+    Case("PosternEventLoopStalled", "a little late", 20, lag(7.2, 20, by="0.1")),
+    Case("PosternEventLoopStalled", "for four minutes", 4, lag(7.2, 20)),
+    Case("PosternClassifySlow", "a little slow", 30, overheads(2, 98, 30, by="0.005")),
+    Case("PosternClassifySlow", "for nine minutes", 9, overheads(2, 98, 30)),
+    Case(
+        "PosternClassifySlow", "another stage", 30, {**overheads(0, 100, 30), **overheads(50, 50, 30, stage="limits")}
+    ),
+    Case(
+        "PosternClassifySlow",
+        "a handful among others",
+        30,
+        {**overheads(9, 1, 30), **overheads(0, 1000, 30, stage="limits")},
+    ),
+    Case("PosternReloadRefused", "for three minutes", 13, REFUSED),
+    Case("PosternShedding", "for four minutes", 4, shedding(20, 980)),
+    Case("PosternShedding", "few of them among what is drained", 20, {**shedding(5, 995), **DRAINING}),
+    Case("PosternShedding", "a handful among what is drained", 20, {**shedding(1, 1), **DRAINING}),
+    Case("PosternFailingOpen", "for three minutes", 8, counted("postern_fail_open_total", 2, 20, stage="cache")),
+    Case("PosternRecordsFailing", "for three minutes", 8, counted("postern_fail_open_total", 2, 20, stage="metrics")),
+    Case(
+        "PosternRecordsFailing",
+        "what is passed by in a request",
+        20,
+        counted("postern_fail_open_total", 2, 20, stage="cache"),
+    ),
+    Case(
+        "PosternLearningLogFailing",
+        "for three minutes",
+        8,
+        counted("postern_learning_log_rows_total", 2, 20, outcome="failed"),
+    ),
+    Case("PosternUpstreamFailing", "for four minutes", 4, attempts(80, 20, 20)),
+    Case("PosternNoWeakTraffic", "for a few minutes", 24, routed(0, 10, 60)),
+    Case("PosternNoStrongTraffic", "for a few minutes", 55, routed(10, 0, 90)),
+    Case(
+        "PosternRouterMiscalibrated",
+        "for less than two hours",
+        3 * HOUR,
+        {metric("postern_calibration_error", router="r", tier="weak"): flat((0.1, 65), (0.9, 120))},
+    ),
 ]
 
 
-def by_window(metric_name: str, ratios: tuple[float, ...], make: Callable[[float, int, int], Series]) -> list[Recorded]:
+def by_window(metric_name: str, ratios: tuple[float, ...], make: Make) -> list[Recorded]:
     """Return what a ratio's longer windows are tried on: a share that began an hour ago, after a day of none."""
     spans = ("30m", "1h", "2h", "6h", "1d", "3d")
     return [
@@ -549,15 +643,15 @@ def by_window(metric_name: str, ratios: tuple[float, ...], make: Callable[[float
             f"job:{metric_name}:ratio_rate{span}",
             "began an hour ago",
             DAY + HOUR,
-            make(0.1, DAY, HOUR),
+            make([(0.1, HOUR)], DAY),
             (Value(ratio),),
         )
         for span, ratio in zip(spans, ratios, strict=True)
     ]
 
 
-HALF_FAIL = failing(0.5, before=1, minutes=10, total=60)
-HALF_SLOW = streams(60, 30, before=1, minutes=10)
+HALF_FAIL = failing([(0.5, 10)], 1, total=60)
+HALF_SLOW = streams([(0.5, 10)], 1, total=60)
 THIRD_FAIL = {
     **attempts(40, 20, 10),
     **counted("postern_upstream_attempts_total", 60, 10, model="m", outcome="cancelled"),
@@ -572,17 +666,11 @@ RECORDED = [
     Recorded("job:postern_slo_errors:rate5m", "0 where none ever failed", 11, requests("ok", (60, 11)), (Value(0.0),)),
     Recorded("job:postern_slo_errors:ratio_rate5m", "half", 11, HALF_FAIL, (Value(0.5),)),
     Recorded("job:postern_slo_errors:ratio_rate5m", "of nothing", 11, requests("ok", (0, 11))),
-    *by_window(
-        "postern_slo_errors", RATIOS, lambda share, before, minutes: failing(share, before=before, minutes=minutes)
-    ),
+    *by_window("postern_slo_errors", RATIOS, failing),
     Recorded("job:postern_ttft_requests:rate5m", "all", 11, HALF_SLOW, (Value(1.0),)),
     Recorded("job:postern_ttft_slow:rate5m", "half", 11, HALF_SLOW, (Value(0.5),)),
     Recorded("job:postern_ttft_slow:ratio_rate5m", "half", 11, HALF_SLOW, (Value(0.5),)),
-    *by_window(
-        "postern_ttft_slow",
-        RATIOS,
-        lambda share, before, minutes: streams(1000, 1000 * share, before=before, minutes=minutes),
-    ),
+    *by_window("postern_ttft_slow", RATIOS, streams),
     Recorded(
         "job_model:postern_upstream_attempts:rate5m",
         "without what was given up",
