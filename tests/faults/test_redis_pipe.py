@@ -326,7 +326,7 @@ async def test_what_waited_for_room_is_sent_when_there_is_room() -> None:
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 async def test_no_client_waits_until_its_answer_is_kept(tmp_path: Path, stream: bool) -> None:
     async def keep_nothing(command: Command, writer: asyncio.StreamWriter) -> None:
-        if command[0] == b"GET":
+        if command[0] != b"SET":
             writer.write(b"$-1\r\n")
 
     async with LyingRedis(keep_nothing) as server, Upstream() as upstream:

@@ -97,7 +97,10 @@ async def test_only_routes_that_keep_conversations_ask_redis(
             await say(gateway, PROOF, EASY[0])
 
             async def count() -> float:
-                return (await scrape(gateway.admin_url)).sum("postern_redis_seconds_count")
+                told = await scrape(gateway.admin_url)
+                return told.sum("postern_redis_seconds_count") - told.sum(
+                    "postern_redis_seconds_count", operation="ping"
+                )
 
             async def is_reached() -> bool:
                 return await count() >= operations
