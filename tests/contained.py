@@ -184,17 +184,16 @@ def try_mounted(container: Container) -> dict[str, Any]:
 
 
 def try_workers(container: Container) -> dict[str, Any]:
-    """Let two workers serve, which add their metrics up in /tmp; first without one."""
+    """Let two workers serve, which add their metrics up in files: where only memory can be written, and in a /tmp."""
+    seen = {}
     redis = ["redis-server", "--save", "", "--daemonize", "no", "--logfile", "/dev/null"]
     with subprocess.Popen(redis) as store:
-        container.make({"/etc/postern/postern.yaml": TWO_MODELS + TWO_WORKERS})
-        seen = {"without": container.run(*container.command)}
-        container.unmount()
-        container.make({"/etc/postern/postern.yaml": TWO_MODELS + TWO_WORKERS}, writable=("/tmp",))
-        process = container.start(*container.command, stderr=subprocess.PIPE)
-        wait_ready(process)
-        seen |= {"metrics": get(f"{ADMIN}/metrics"), "stopped": stop(process)}
-        container.unmount()
+        for name, writable in (("memory", ()), ("folder", ("/tmp",))):
+            container.make({"/etc/postern/postern.yaml": TWO_MODELS + TWO_WORKERS}, writable=writable)
+            process = container.start(*container.command, stderr=subprocess.PIPE)
+            wait_ready(process)
+            seen[name] = {"metrics": get(f"{ADMIN}/metrics"), "stopped": stop(process)}
+            container.unmount()
         store.kill()
     return seen
 
