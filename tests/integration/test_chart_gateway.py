@@ -348,6 +348,18 @@ def test_secrets_are_told_to_kubernetes_only():
     assert "s3cret" not in shown
 
 
+def test_secrets_may_be_files_which_running_pods_see_rotated():
+    key = "/etc/postern-secrets/slm/key"
+    values = {**with_models(api_key=f"${{file:{key}}}"), "secretFiles": ["other", "slm"]}
+    spec = pod(values)
+    mounts = {one["mountPath"]: one for one in spec["containers"][0]["volumeMounts"]}
+    found = mounts[str(Path(key).parent)]
+    assert "subPath" not in found
+    (volume,) = [one for one in spec["volumes"] if one["name"] == found["name"]]
+    assert volume["secret"]["secretName"] == "slm"
+    assert key in files(values)["postern.yaml"]
+
+
 def test_the_check_before_an_installation_needs_nothing_that_is_not_there_yet():
     values = {**value_sets()["keda"], "configCheck": {"enabled": True}, "serviceAccount": {"automount": True}}
     rendered = render(values)

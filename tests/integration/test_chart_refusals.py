@@ -54,6 +54,10 @@ FAULTS = {
         {"config": {**CONFIG, "models": {**MODELS, "small": {"backend": "openai", "api_key": "${SMALL_KEY}"}}}},
         "a Secret that has the key SMALL_KEY in existingSecrets",
     ),
+    "a file without a secret": (
+        {"config": {**CONFIG, "models": {**MODELS, "small": {"api_key": "${file:/etc/postern-secrets/slm/key}"}}}},
+        "name slm in secretFiles",
+    ),
     "a route without a gateway": ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs"),
     "a budget of nothing": ({"podDisruptionBudget": {"maxUnavailable": None}}, "set maxUnavailable or minAvailable"),
     "a file in the configuration's place": (

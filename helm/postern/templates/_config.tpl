@@ -57,6 +57,20 @@
       {{- end }}
 {{- end }}
 
+{{/* Items of `volumes` and of `volumeMounts`: the value `secretFiles`. */}}
+{{- define "postern.secretVolumes" -}}
+{{- range $number, $name := .Values.secretFiles }}
+- name: secret-{{ $number }}
+  secret: {secretName: {{ $name }}, defaultMode: 0440}
+{{- end }}
+{{- end }}
+
+{{- define "postern.secretMounts" -}}
+{{- range $number, $name := .Values.secretFiles }}
+- {name: secret-{{ $number }}, mountPath: /etc/postern-secrets/{{ $name }}, readOnly: true}
+{{- end }}
+{{- end }}
+
 {{/* Seconds that running streams get at shutdown. 600 is the gateway's own default of `timeouts.total_s`. */}}
 {{- define "postern.streamSeconds" -}}
 {{- if not (kindIs "invalid" .Values.drain.streamSeconds) }}

@@ -66,6 +66,12 @@ What the schema can't see: values that contradict one another. Every fault at on
 {{- end }}
 {{- end }}
 {{- end }}
+{{- range regexFindAll "[$][{]file:/etc/postern-secrets/[^/}]+" (toYaml .config | replace "$$" "") -1 | uniq }}
+{{- $secret := trimPrefix "${file:/etc/postern-secrets/" . }}
+{{- if not (has $secret $.Values.secretFiles) }}
+{{- $faults = append $faults (printf "config: a file of the Secret %s is mounted by nothing; name %s in secretFiles" $secret $secret) }}
+{{- end }}
+{{- end }}
 {{- if and .podDisruptionBudget.enabled (kindIs "invalid" .podDisruptionBudget.maxUnavailable) (kindIs "invalid" .podDisruptionBudget.minAvailable) }}
 {{- $faults = append $faults "podDisruptionBudget: set maxUnavailable or minAvailable" }}
 {{- end }}
