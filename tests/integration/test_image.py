@@ -182,6 +182,9 @@ def test_bare_it_serves_the_simulated_fleet_without_network_or_any_place_to_writ
     assert "postern_requests_total{" in bare["metrics"]["body"]
     events = {row["event"]: row for row in bare["stopped"]["log"]}
     assert events["serving"].get("config") is None
+    # The test shares its loopback: in a container of its own nobody would reach 127.0.0.1.
+    assert events["serving"]["url"] == "http://0.0.0.0:8080/v1"
+    assert events["serving"]["admin_url"] == "http://0.0.0.0:8081"
     assert "every answer is made up" in events["simulated_fleet"]["note"]
     assert bare["ready_s"] < 10
 
