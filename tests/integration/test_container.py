@@ -302,8 +302,10 @@ async def test_workers_that_are_told_to_stop_with_their_parent_let_streams_end(
             await wire.send(post(ask("go", stream=True)))
             await wire.head()
             await wire.until(b"two")
-            for pid in (gateway.process.pid, *children_of(gateway.process.pid)):
+            for pid in children_of(gateway.process.pid):
                 os.kill(pid, signal.SIGTERM)
+            await gateway.wait_for("stopping", requests=1)  # two signals at once may be one to the kernel
+            gateway.signal(signal.SIGTERM)
             assert (await wire.rest()).endswith(b"data: [DONE]\n\n")
             await wire.close()
             assert await asyncio.wait_for(gateway.process.wait(), 8) == 0
