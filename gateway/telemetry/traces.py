@@ -133,6 +133,7 @@ class _Finished:
             "error.type": None if ctx.outcome == "ok" else ctx.outcome,
             "postern.request_id": ctx.request_id,
             "postern.caller": None if ctx.caller is None else ctx.caller.name,
+            "postern.team": None if ctx.caller is None else ctx.caller.team,
             "postern.streaming": None if ctx.request is None else ctx.request.is_streaming,
             **self._decision(),
         }

@@ -3,6 +3,7 @@
 import pytest
 
 from gateway.core.clock import LapRecorder, Stage, Stopwatch
+from gateway.core.context import Caller
 from gateway.core.errors import MethodError
 from gateway.settings.models import BackendKind
 from gateway.settings.tracing import TracingSettings
@@ -76,6 +77,16 @@ def test_off_a_trace_is_passed_on_and_garbage_is_not():
         ctx = context()
         pass_on(ctx, headers)
         assert ctx.trace is None
+
+
+def test_a_caller_and_who_pays_are_told_by_their_names_in_the_configuration():
+    office = Office()
+    ctx = office.begun(caller=Caller("alice", "client:alice", team="search"))
+    ctx.stopwatch.stop()
+    office.tracer.record(ctx)
+    ((_, spans),) = office.offered
+    attributes = spans["POST /v1/chat/completions"].attributes
+    assert (attributes["postern.caller"], attributes["postern.team"]) == ("alice", "search")
 
 
 def test_a_method_that_is_none_here_is_not_told():
