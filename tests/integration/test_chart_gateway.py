@@ -424,6 +424,49 @@ def test_dashboards_and_rules_are_the_files_themselves():
     assert rules == [group for path in paths for group in yaml.safe_load(path.read_text())["groups"]]
 
 
+def test_rules_may_be_left_out_and_added_and_go_where_the_operator_looks():
+    own = {"name": "own", "rules": [{"record": "one", "expr": "1"}]}
+    rule = {
+        "enabled": True,
+        "namespace": "monitoring",
+        "exclude": ["alerts"],
+        "extraGroups": [own],
+        "labels": {"a": "b"},
+    }
+    boards = {"enabled": True, "namespace": "monitoring", "labels": {"board": "yes"}}
+    rendered = render({"metrics": {"prometheusRule": rule, "dashboards": boards}})
+    found = only(rendered, "PrometheusRule", "blue-postern")
+    recording = yaml.safe_load((CHART / "files" / "rules" / "recording.yaml").read_text())["groups"]
+    assert found["spec"]["groups"] == [*recording, own]
+    assert (found["metadata"]["namespace"], found["metadata"]["labels"]["a"]) == ("monitoring", "b")
+    money = only(rendered, "ConfigMap", "-dashboard-money")["metadata"]
+    assert money["namespace"] == "monitoring"
+    assert (money["labels"]["board"], money["labels"]["grafana_dashboard"]) == ("yes", "1")
+
+
+def test_of_a_budgets_two_bounds_the_one_that_is_set_stands():
+    def spec(budget: Values) -> dict[str, Any]:
+        found = only(render({"podDisruptionBudget": budget}), "PodDisruptionBudget", "blue-postern")["spec"]
+        return {name: found[name] for name in ("minAvailable", "maxUnavailable") if name in found}
+
+    assert spec({}) == {"maxUnavailable": 1}
+    assert spec({"minAvailable": "50%"}) == {"minAvailable": "50%"}
+    assert spec({"minAvailable": 0}) == {"minAvailable": 0}
+
+
+def test_a_service_holds_what_its_type_may_have():
+    given = {"nodePort": 30080, "loadBalancerClass": "nlb", "externalTrafficPolicy": "Local"}
+
+    def spec(kind: str) -> dict[str, Any]:
+        return only(render({"service": {**given, "type": kind}}), "Service", "blue-postern")["spec"]
+
+    assert spec("LoadBalancer").items() >= {"loadBalancerClass": "nlb", "externalTrafficPolicy": "Local"}.items()
+    assert spec("NodePort")["ports"][0]["nodePort"] == 30080
+    assert "loadBalancerClass" not in spec("NodePort")
+    assert not {"loadBalancerClass", "externalTrafficPolicy"} & set(spec("ClusterIP"))
+    assert "nodePort" not in spec("ClusterIP")["ports"][0]
+
+
 MOST_BYTES_OF_A_SECRET = 1_048_576
 MOST_BYTES_OF_ANNOTATIONS = 262_144
 
