@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -63,16 +64,47 @@ def test_no_whole_number_becomes_a_fraction(name, by_helm):
     assert re.findall(r"[0-9.]+e[+][0-9]+", json.dumps(helm.render(SETS[name], helm=by_helm))) == []
 
 
+def promtool(*arguments):
+    if shutil.which("promtool") is None:
+        problem = "missing: prometheus; install: apt-get install prometheus"
+        pytest.fail(problem) if os.environ.get("CI") == "true" else pytest.skip(problem)
+    return subprocess.run(["promtool", "check", *arguments], capture_output=True, text=True, check=False)
+
+
 @pytest.mark.parametrize("name", SETS)
 def test_prometheus_takes_the_rules(name, tmp_path):
-    if shutil.which("promtool") is None:
-        pytest.skip("missing: prometheus; install: apt-get install prometheus")
     rules = [one for one in helm.render(SETS[name]) if one["kind"] == "PrometheusRule"]
-    for number_, rule in enumerate(rules):
-        (tmp_path / f"{number_}.yaml").write_text(yaml.safe_dump(rule["spec"]))
-    files = sorted(tmp_path.glob("*.yaml"))
-    if files:
-        done = subprocess.run(["promtool", "check", "rules", *files], capture_output=True, text=True, check=False)
+    for place, rule in enumerate(rules):
+        (tmp_path / f"{place}.yaml").write_text(yaml.safe_dump(rule["spec"]))
+    if rules:
+        done = promtool("rules", *tmp_path.glob("*.yaml"))
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def snake(value):
+    """Turn the operator's names, sourceLabels, into Prometheus' own, source_labels."""
+    if isinstance(value, list):
+        return [snake(one) for one in value]
+    if isinstance(value, dict):
+        return {re.sub("[A-Z]", lambda found: f"_{found[0].lower()}", key): snake(one) for key, one in value.items()}
+    return value
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_prometheus_takes_the_monitors(name, tmp_path):
+    jobs = []
+    for monitor in (one for one in helm.render(SETS[name]) if one["kind"] == "ServiceMonitor"):
+        for endpoint in monitor["spec"]["endpoints"]:
+            job = snake({key: value for key, value in endpoint.items() if key in ("honorLabels", "interval")})
+            job = {{"interval": "scrape_interval"}.get(key, key): value for key, value in job.items()}
+            job["job_name"] = f"{monitor['metadata']['name']}/{endpoint['port']}"
+            job["metrics_path"] = endpoint["path"]
+            job["relabel_configs"] = snake(endpoint.get("relabelings", []))
+            job["metric_relabel_configs"] = snake(endpoint.get("metricRelabelings", []))
+            jobs.append(job)
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump({"scrape_configs": jobs}))
+    if jobs:
+        done = promtool("config", tmp_path / "prometheus.yml")
         assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,10 +15,12 @@ from collections.abc import Iterator
 
 import pytest
 import yaml
+from openai import AsyncOpenAI
 
 from deploy.triton.serve_cpu import CpuTriton, Options, answers
 from tests import helm
 from tests.chart_pods import pods_of
+from tests.running import RunningGateway
 from tests.triton_server import need_triton
 
 pytestmark = [need_triton, pytest.mark.xdist_group("chart-triton")]
@@ -171,6 +174,35 @@ def test_a_pod_that_goes_answers_what_it_has_begun_and_takes_nothing_new():
         assert len(answered) >= 30
         assert '"error"' not in "".join(answered)
         assert server.process.wait(20) is not None
+
+
+def near(server: ChartTriton, values) -> dict:
+    """Give the gateway's configuration that the chart renders, its pods' names replaced by where this Triton is."""
+    [files] = [one["data"] for one in helm.render(values) if "postern.yaml" in one.get("data", {})]
+    text = re.sub(
+        r"grpc://blue-postern-triton-mock-0[^:]+:8001", f"grpc://127.0.0.1:{server.grpc_port}", files["postern.yaml"]
+    )
+    config = yaml.safe_load(text)
+    for model in config["models"].values():
+        model["watch"] = {"interval_s": 0.5, "metrics_urls": [f"http://127.0.0.1:{server.metrics_port}/metrics"]}
+    del config["server"]
+    return config
+
+
+async def test_the_gateway_of_the_chart_serves_the_models_of_the_charts_triton_until_it_goes(tmp_path):
+    values = SETS["triton-cpu"]
+    container = container_of(values, "mock")
+    with running(container) as server:
+        (tmp_path / "chat.jinja").write_text(values["configFiles"]["chat.jinja"])
+        async with RunningGateway(near(server, values), tmp_path) as gateway:
+            async with AsyncOpenAI(base_url=gateway.url, api_key="none", max_retries=0) as client:
+                for model in MODELS:
+                    messages = [{"role": "user", "content": "[[tokens=3]]"}]
+                    answer = await client.chat.completions.create(model=model, messages=messages, max_tokens=10)
+                    assert answer.choices[0].message.content
+            assert server.run(container["lifecycle"]["preStop"]["exec"]["command"]) == 0
+            for model in MODELS:
+                await gateway.wait_for("replica_not_ready", 10, model=model)
 
 
 def test_a_pod_that_is_killed_before_it_is_ready_goes_all_the_same(triton):
