@@ -20,6 +20,7 @@ from openai import AsyncOpenAI
 from deploy.triton.serve_cpu import CpuTriton, Options, answers
 from tests import helm
 from tests.chart_pods import pods_of
+from tests.integration.redis_server import free_port
 from tests.running import RunningGateway
 from tests.triton_server import need_triton
 
@@ -264,7 +265,7 @@ def prometheus(triton, tmp_path) -> Iterator[str]:
         "scrape_configs": [{"job_name": "triton", "static_configs": [scrape]}],
     }
     (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
-    port = triton.http_port + 1 if triton.http_port < 65_000 else 39_090
+    port = free_port()
     command = ["prometheus", f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"]
     command.append(f"--web.listen-address=127.0.0.1:{port}")
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
