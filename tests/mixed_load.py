@@ -63,7 +63,7 @@ class Speaker:
             return
         asked = request.json
         seed = hashlib.sha256(json.dumps(asked["messages"]).encode()).digest()
-        doubt = -3.0 if seed[1] < 60 else -0.05
+        doubt = -0.02 - 4 * (seed[1] / 255) ** 3
         answer = Answer(
             text=" ".join(["word"] * (self._words // 2 + seed[0] % self._words)),
             prompt_tokens=sum(len(str(turn["content"])) for turn in asked["messages"]) // 4 + 4,
@@ -282,8 +282,8 @@ class Traffic:
         self.hard = 0.5
         """The share of the prompts from the harder half of the demo's."""
         self._kinds: dict[Callable[[], Any], float] = {
-            self._chat: 70,
-            self._stream: 20,
+            self._chat: 50,
+            self._stream: 40,
             self._leave: 3,
             self._pin: 3,
             self._ask_unknown: 2,

@@ -63,7 +63,7 @@ def error_share() -> Panel:
 
 
 def ttft_now() -> Panel:
-    """Time to the first token that 95 of a hundred requests stay under.
+    """Time to the first token that 95 of a hundred streams stay under; answers that come whole have none.
 
     Normal: 0.2 to 2 s, as the models and the prompts are.
 
@@ -169,7 +169,7 @@ def errors_by_route() -> Panel:
 
 
 def ttft() -> Panel:
-    """Time from the request's arrival to the first byte of the answer; not streamed, to the whole answer.
+    """Time from the request's arrival to the first byte of a stream. Answers that come whole are in the duration only.
 
     Normal: the median 0.1 to 1 s; p99 up to ten times that.
 
@@ -179,7 +179,7 @@ def ttft() -> Panel:
 
 
 def tpot() -> Panel:
-    """Time a token after the first one: how fast an answer is read out.
+    """Time a token of a stream after the first one: how fast an answer is read out.
 
     Normal: 10 to 50 ms; people read at some 200 ms a word.
 
@@ -207,7 +207,7 @@ def spread(title: str, buckets: str) -> Panel:
 
 
 def ttft_heat() -> Panel:
-    """Times to the first token; the brighter, the more requests.
+    """Times to the first token; the brighter, the more streams.
 
     Normal: a band for each model, level.
 
@@ -219,7 +219,7 @@ def ttft_heat() -> Panel:
 
 
 def ttft_by_model() -> Panel:
-    """Time to the first token that 95 of a hundred requests stay under, by the model that answered.
+    """Time to the first token that 95 of a hundred streams stay under, by the model that answered.
 
     Normal: small models under large ones.
 

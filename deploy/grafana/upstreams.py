@@ -207,7 +207,7 @@ def triton_queue() -> Panel:
 
     Normal: under a millisecond; with dynamic batching up to `max_queue_delay_microseconds`.
 
-    Do: this is what to scale on: at a tenth of a second add a replica (the chart's `triton.autoscaling` does).
+    Do: this is what to scale on: at a tenth of a second add a replica (the chart's `triton.autoscaling` can).
     """
     queued = rate(foreign("nv_inference_queue_duration_us"), "model")
     asked = f"{ratio(queued, rate(foreign('nv_inference_request_success'), 'model'))} / {US_PER_S}"
@@ -294,7 +294,9 @@ def vllm_kv_cache() -> Panel:
     Do: at 1 with preemptions (beside it): `--gpu-memory-utilization`, shorter contexts, a replica more.
     """
     panel = bounded(curves("vLLM: KV cache", SHARE, 8).max(1), {0.9: YELLOW, 0.98: RED})
-    return panel.with_target(query(f"max by (instance) ({foreign('vllm:kv_cache_usage_perc')})", "{{instance}}"))
+    # Its name, and the one that it had until vLLM 0.11.
+    used = f"{foreign('vllm:kv_cache_usage_perc')} or {foreign('vllm:gpu_cache_usage_perc')}"
+    return panel.with_target(query(f"max by (instance) ({used})", "{{instance}}"))
 
 
 def vllm_preemptions() -> Panel:
@@ -341,7 +343,7 @@ def vllm_prefix_cache() -> Panel:
 
     Normal: 0.3 to 0.9 with long system prompts or conversations.
 
-    Do: near 0 with conversations: they change replicas; `policy: [complexity, session]` keeps them with their model.
+    Do: near 0 with conversations: they change replicas; `kind: [complexity, session]` keeps them with their model.
     """
     hits, asked = (
         rate(foreign("vllm:prefix_cache_hits_total"), "instance"),
