@@ -240,7 +240,7 @@ def configuration(
         "cache": {"exact": {"ttl_s": 60}},
         "learning_log": {"path": str(folder / "learning.jsonl")},
         "keys": {"required": True, "clients": clients},
-        "limits": {"max_in_flight": 48},
+        "limits": {"max_in_flight": 25},
     }
 
 
