@@ -337,7 +337,7 @@ class Traffic:
     async def _mark(self, headers: dict[str, str], key: dict[str, str]) -> None:
         """Say whether the answer was good: of a strong model nearly always, of a weak one as the prompt is hard."""
         score = float(headers.get("x-postern-score", 0.2))
-        chance = 0.85 if headers["x-postern-tier"] == "strong" else 0.9 - 0.4 * score
+        chance = 0.72 if headers["x-postern-tier"] == "strong" else 0.7 - 0.3 * score
         body = json.dumps({"request_id": headers["x-request-id"], "good": self._dice.random() < chance}).encode()
         await call(self._world.gateway.url, body, path="/v1/feedback", **key)
 

@@ -33,6 +33,8 @@ NAMED = {
 SMALL, BODY, TITLE = 7.6, 8.6, 9.4
 TITLE_PX, PAD_PX, LEGEND_PX = 30, 10, 16
 MOST_LEGEND_ROWS = 6
+MOST_CELLS = 60
+"""Columns of a heat map up to which each cell has an edge."""
 
 
 @dataclass(frozen=True)
@@ -293,7 +295,14 @@ def paint_heat(shown: Shown, _back: Axes) -> None:
     cells = np.ma.masked_less_equal(np.nan_to_num(cells), 1e-9)
     width = times[1] - times[0] if len(times) > 1 else 1.0
     x = [*(at - width / 2 for at in times), times[-1] + width / 2]
-    axes.pcolormesh(x, range(len(curves) + 1), cells**0.5, cmap="turbo", edgecolors=BOX, linewidth=0.15)
+    axes.pcolormesh(
+        x,
+        range(len(curves) + 1),
+        cells**0.5,
+        cmap="turbo",
+        edgecolors=BOX,
+        linewidth=0.15 if len(times) < MOST_CELLS else 0,
+    )
     unit = shown.panel["options"]["yAxis"]["unit"]
     every = max(1, len(curves) // 8)
     places = range(every, len(curves) + 1, every)
