@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.error
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
+from PIL import Image
 
 from deploy.grafana.__main__ import BOARDS, FOLDER
 from deploy.grafana.ask import Asker, AskError, Window
@@ -75,8 +77,15 @@ def save(name: str, asker: Asker, folder: Path) -> Path:
     path = folder / f"{name}.png"
     known = {font.name for font in fontManager.ttflist}
     with rc_context({"font.family": [font for font in FONTS if font in known]}):
-        draw(dashboard, asker).savefig(path, facecolor=CANVAS, metadata={"Software": None})
+        write_small(draw(dashboard, asker), path)
     return path
+
+
+def write_small(figure: Figure, path: Path) -> None:
+    """Write a picture in 256 colours: a third of the bytes, and nobody sees the difference."""
+    drawn = BytesIO()
+    figure.savefig(drawn, facecolor=CANVAS)
+    Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def seconds(text: str) -> float:
