@@ -148,7 +148,6 @@ def paint_stat(shown: Shown, back: Axes) -> None:
             fontsize=size,
             ha="center",
             va="center",
-            weight="medium",
         )
         if len(curves) > 1 or curve.labels:
             back.text(x, area.height * 0.2, curve.legend, color=DIM, fontsize=BODY, ha="center", va="center")
