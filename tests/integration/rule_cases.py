@@ -91,6 +91,7 @@ def streams(parts: Parts, before: int, total: float = 1000) -> Series:
     return {
         metric(f"{name}_count", **labels): rising((total, before + minutes)),
         metric(f"{name}_bucket", le="2.5", **labels): rising((total, before), *early),
+        metric(f"{name}_bucket", le="+Inf", **labels): rising((total, before + minutes)),
     }
 
 
@@ -589,6 +590,7 @@ CASES = [
     ),
     Case("PosternCostOverUsual", "nearly one and a half times", WEEK, spent(0.1, 0.148)),
     Case("PosternCostOverUsual", "as a week ago", WEEK, spent(0.1, 0.2, before=0.15)),
+    Case("PosternCostOverUsual", "nearly, though far over a week ago", WEEK, spent(0.1, 0.13, before=0.05)),
     Case("PosternCostOverUsual", "cents", WEEK, spent(0.01, 0.02)),
     Case("PosternCostOverUsual", "a handful of requests", WEEK, spent(0.1, 0.2, asked=1.5)),
     Case("PosternCostOverUsual", "two days old", 2 * DAY + 2 * HOUR, spent(0.1, 0.2, days=2)),
@@ -624,8 +626,8 @@ CASES = [
         counted("postern_learning_log_rows_total", 2, 20, outcome="failed"),
     ),
     Case("PosternUpstreamFailing", "for four minutes", 4, attempts(80, 20, 20)),
-    Case("PosternNoWeakTraffic", "for a few minutes", 24, routed(0, 10, 60)),
-    Case("PosternNoStrongTraffic", "for a few minutes", 55, routed(10, 0, 90)),
+    Case("PosternNoWeakTraffic", "for a few minutes", 27, routed(0, 10, 60)),
+    Case("PosternNoStrongTraffic", "for a few minutes", 63, routed(10, 0, 90)),
     Case(
         "PosternRouterMiscalibrated",
         "for less than two hours",
@@ -659,6 +661,10 @@ THIRD_FAIL = {
 THIRD_STRONG = routed(40, 20, 10)
 RATIOS = (0.1, 0.1 * 12 / 13, 0.1 * 12 / 25, 0.1 * 12 / 73, 0.1 * 12 / 289, 0.1 * 12 / 300)
 """Of the looks every five minutes, the last twelve."""
+
+NEVER_FAILED = counted("postern_upstream_attempts_total", 60, 10, model="m", outcome="ok")
+NEVER_STRONG = {metric("postern_threshold", route="auto"): flat((0.3, 11)), **requests("ok", (60, 10))}
+NONE_OF_M, NONE_OF_AUTO = Value(0.0, {"model": "m"}), Value(0.0, {"route": "auto"})
 
 RECORDED = [
     Recorded("job:postern_slo_requests:rate5m", "not clients' faults", 11, HALF_FAIL, (Value(1.0),)),
@@ -715,4 +721,21 @@ RECORDED = [
         (Value(0.01),),
     ),
     Recorded("job:postern_request_cost_usd:usual_rate1h", "of two days", 2 * DAY + 2 * HOUR, spent(0.6, 6, days=2)),
+    *(
+        Recorded(f"job:postern_slo_errors:ratio_rate{span}", "of nothing", 11, requests("ok", (0, 11)))
+        for span in ("30m", "1h", "2h", "6h", "1d", "3d")
+    ),
+    *(
+        Recorded(f"job:postern_ttft_slow:ratio_rate{span}", "of nothing", 11, streams([(0, 10)], 1, total=0))
+        for span in ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
+    ),
+    Recorded("job_model:postern_upstream_failures:ratio_rate5m", "of nothing", 10, attempts(0, 0, 10)),
+    Recorded("job_model:postern_upstream_failures:rate5m", "0 where none ever failed", 10, NEVER_FAILED, (NONE_OF_M,)),
+    Recorded("job_route:postern_strong:ratio_rate5m", "of nothing", 10, routed(0, 0, 10)),
+    Recorded(
+        "job_route:postern_routed_strong_requests:rate5m", "no router", 10, requests("ok", (60, 10), tier="strong")
+    ),
+    Recorded(
+        "job_route:postern_routed_strong_requests:rate5m", "0 where none ever was", 10, NEVER_STRONG, (NONE_OF_AUTO,)
+    ),
 ]
