@@ -591,6 +591,7 @@ CASES = [
     Case("PosternCostOverUsual", "nearly one and a half times", WEEK, spent(0.1, 0.148)),
     Case("PosternCostOverUsual", "as a week ago", WEEK, spent(0.1, 0.2, before=0.15)),
     Case("PosternCostOverUsual", "nearly, though far over a week ago", WEEK, spent(0.1, 0.13, before=0.05)),
+    Case("PosternCostOverUsual", "for twenty minutes", WEEK - 2 * HOUR + 50, spent(0.1, 0.2)),
     Case("PosternCostOverUsual", "cents", WEEK, spent(0.01, 0.02)),
     Case("PosternCostOverUsual", "a handful of requests", WEEK, spent(0.1, 0.2, asked=1.5)),
     Case("PosternCostOverUsual", "two days old", 2 * DAY + 2 * HOUR, spent(0.1, 0.2, days=2)),
