@@ -159,7 +159,19 @@ def burnt(alert: str, told: str, objective: str, scale: int, make: Make) -> list
 
 
 ERRORS, TTFT = "PosternErrorBudgetBurn", "PosternTTFTBudgetBurn"
-HANDFULS = {"an hour": (9 / 50, 50), "two hours": (9 / 120, 120), "five hours": (9 / 300, 300)}
+NINE = ((9.2 / 30, 30), (0.001, 20)), ((9.2 / 30, 30), (0.001, 270))
+"""Hardly more than nine in half an hour, and next to none after it."""
+BEGINNINGS = {"1h": (6 * HOUR, 1.0, 8), "6h": (2 * DAY, 0.06, 190), "1d": (3 * DAY, 0.02, 1110), "3d": (1, 0.006, 120)}
+"""Minutes of none, and a share for some minutes: over the bounds, and not yet for as long as an alert waits."""
+
+
+def late_only(*parts: tuple[float, int]) -> Series:
+    """Return streams, so many a minute, that all begin late."""
+    name = "gen_ai_server_time_to_first_token_seconds"
+    minutes = sum(minutes for _, minutes in parts)
+    return {metric(f"{name}_count"): rising(*parts), metric(f"{name}_bucket", le="2.5"): rising((0, minutes))}
+
+
 BUDGETS = [
     *burnt(
         ERRORS, "of the requests to postern in {} were failed by the gateway or its upstreams.", "99.5 %", 1, failing
@@ -168,16 +180,32 @@ BUDGETS = [
     *(
         Case(
             ERRORS,
-            f"a handful in {span}",
-            6 * HOUR,
-            requests("upstream_error", (0, 6 * HOUR - part[1]), part, tier="none"),
+            f"a handful in {sum(m for _, m in parts)} minutes",
+            60 + sum(m for _, m in parts),
+            requests("upstream_error", (0, 60), *parts),
         )
-        for span, part in HANDFULS.items()
+        for parts in NINE
     ),
     *(
-        Case(TTFT, f"a handful in {span}", 6 * HOUR, streams([(1, part[1])], 6 * HOUR - part[1], total=part[0]))
-        for span, part in HANDFULS.items()
+        Case(
+            TTFT,
+            f"a handful in {sum(m for _, m in parts)} minutes",
+            60 + sum(m for _, m in parts),
+            late_only((0, 60), *parts),
+        )
+        for parts in NINE
     ),
+    *(
+        Case(ERRORS, f"begins to burn in {long}", before + minutes, failing([(share, minutes)], before))
+        for long, (before, share, minutes) in BEGINNINGS.items()
+    ),
+    *(
+        Case(TTFT, f"begins to burn in {long}", before + minutes, streams([(min(1.0, 10 * share), minutes)], before))
+        for long, (before, share, minutes) in BEGINNINGS.items()
+        if long != "1h"
+    ),
+    # Burning 14.4 times as fast as 5 % an hour takes most of the hour.
+    Case(TTFT, "begins to burn in 1h", 6 * HOUR + 47, streams([(1.0, 47)], 6 * HOUR)),
 ]
 
 BUILD = metric("postern_build_info", instance="a:8081", version="1")
