@@ -329,8 +329,11 @@ class Traffic:
         return await call(self._world.gateway.url, body, **headers)
 
     async def _chat(self) -> None:
+        await self._ask_and_mark(self._body())
+
+    async def _ask_and_mark(self, body: bytes) -> None:
         key = self._key()
-        answer = await self._ask(self._body(), **key)
+        answer = await self._ask(body, **key)
         if answer.status == 200 and self._dice.random() < 0.8:
             await self._mark(answer.headers, key)
 
@@ -342,7 +345,7 @@ class Traffic:
         await call(self._world.gateway.url, body, path="/v1/feedback", **key)
 
     async def _stream(self) -> None:
-        await self._ask(self._body(stream=True, stream_options={"include_usage": True}), **self._key())
+        await self._ask_and_mark(self._body(stream=True, stream_options={"include_usage": True}))
 
     async def _leave(self) -> None:
         async with await Wire.connect(self._world.gateway.url) as wire:

@@ -12,7 +12,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from deploy.grafana import __main__ as build
 from deploy.grafana.__main__ import BOARDS, FOLDER
-from deploy.grafana.scope import CLIENTS_FAULT
+from deploy.grafana.scope import CLIENTS_FAULT, NO_FAILURE
 from gateway.core.errors import PosternError, UpstreamError
 
 NAMES = [board.name for board in BOARDS]
@@ -220,3 +220,10 @@ def errors_below(error):
     for one in error.__subclasses__():
         yield one
         yield from errors_below(one)
+
+
+def test_dashboards_and_rules_count_the_same_as_failures():
+    rules = (FOLDER.parent / "rules" / "recording.yaml").read_text()
+    assert f'status!~"{CLIENTS_FAULT}"' in rules
+    assert f'status!~"ok|{CLIENTS_FAULT}"' in rules
+    assert f'outcome!~"{NO_FAILURE}"' in rules
