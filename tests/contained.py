@@ -29,7 +29,7 @@ routes:
 """
 TWO_WORKERS = 'redis: {url: "redis://127.0.0.1:6379/0"}\nserver: {workers: 2}\n'
 
-IMPORTS = "import onnxruntime, opentelemetry.sdk, redis, tokenizers, tritonclient.grpc.aio, httpx2"
+IMPORTS = "import onnxruntime, gateway.telemetry.otlp, redis, tokenizers, tritonclient.grpc.aio, httpx2"
 AUTHORITIES = "import ssl; print(ssl.create_default_context().cert_store_stats()['x509_ca'])"
 WRITES = """
 for path in ("/x", "/tmp/x", "/var/x", "/opt/postern/x"):
