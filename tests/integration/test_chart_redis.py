@@ -5,6 +5,7 @@ import http.server
 import json
 import os
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -57,6 +58,7 @@ class ChartRedis:
             [shell, flag, script.replace("/etc/redis/redis.conf", str(folder / "redis.conf"))],
             env=os.environ | {"REDISCLI_AUTH": PASSWORD},
             stdout=subprocess.DEVNULL,
+            start_new_session=True,
         )
 
     def probe(self, kind="readinessProbe", password=PASSWORD) -> int:
@@ -89,7 +91,8 @@ def start(tmp_path) -> Iterator:
 
     yield run
     for server in started:
-        server.process.terminate()
+        # All of them: a shell that stays would leave its Redis behind.
+        os.killpg(server.process.pid, signal.SIGTERM)
         server.process.wait(10)
 
 
