@@ -444,6 +444,18 @@ def test_rules_may_be_left_out_and_added_and_go_where_the_operator_looks():
     assert (money["labels"]["board"], money["labels"]["grafana_dashboard"]) == ("yes", "1")
 
 
+def test_alerts_may_be_left_out_one_by_one_and_link_to_ones_own_runbooks():
+    paths = sorted((CHART / "files" / "rules").glob("*.yaml"))
+    names = {r.get("alert") for path in paths for g in yaml.safe_load(path.read_text())["groups"] for r in g["rules"]}
+    unwanted = sorted(names - {None})[0]
+    rule = {"enabled": True, "excludeAlerts": [unwanted], "runbookBaseUrl": "https://wiki.example.org/postern/"}
+    found = only(render({"metrics": {"prometheusRule": rule}}), "PrometheusRule", "blue-postern")
+    rules = [rule for group in found["spec"]["groups"] for rule in group["rules"]]
+    assert {rule.get("alert") for rule in rules} == names - {unwanted}
+    urls = [rule["annotations"]["runbook_url"] for rule in rules if "alert" in rule]
+    assert all(url.startswith("https://wiki.example.org/postern/") and "//" not in url[8:] for url in urls)
+
+
 def test_of_a_budgets_two_bounds_the_one_that_is_set_stands():
     def spec(budget: Values) -> dict[str, Any]:
         found = only(render({"podDisruptionBudget": budget}), "PodDisruptionBudget", "blue-postern")["spec"]
