@@ -110,15 +110,23 @@
 {{- end }}
 {{- end }}
 
+{{/* The container's `envFrom`. Takes (dict "root" $ "own" NAME_OF_OWN_SECRET). */}}
 {{- define "postern.envFrom" -}}
-{{- range .Values.existingSecrets }}
+{{- range .root.Values.existingSecrets }}
 - secretRef: {name: {{ . }}}
 {{- end }}
-{{- if .Values.secrets }}
-- secretRef: {name: {{ include "postern.fullname" . }}-secrets}
+{{- if .root.Values.secrets }}
+- secretRef: {name: {{ .own }}}
 {{- end }}
-{{- with .Values.extraEnvFrom }}
-{{ include "postern.templated" (dict "root" $ "list" .) }}
+{{- with .root.Values.extraEnvFrom }}
+{{ include "postern.templated" (dict "root" $.root "list" .) }}
+{{- end }}
+{{- end }}
+
+{{/* Data of a Secret with the values `secrets`, which it takes. */}}
+{{- define "postern.secretData" -}}
+{{- range $name, $value := . }}
+{{ $name | quote }}: {{ $value | b64enc | quote }}
 {{- end }}
 {{- end }}
 
