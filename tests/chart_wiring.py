@@ -14,6 +14,8 @@ from tests.chart_references import references_of
 from tests.helm import Resource
 
 LABELS = {f"app.kubernetes.io/{name}" for name in ("name", "instance", "version", "component", "part-of", "managed-by")}
+VERSION = "app.kubernetes.io/version"
+"""A pod may do without it: another version would be another pod."""
 SCALERS = ("HorizontalPodAutoscaler", "ScaledObject")
 LONGEST = {"StatefulSet": 52, "ScaledObject": 54, "ConfigMap": 253}
 """Longest names, where it is not 63. A StatefulSet's pods carry its name in a label, with 11 characters more; KEDA puts
@@ -86,7 +88,7 @@ def label_faults(rendered: Rendered) -> Iterator[str]:
         *((f"{one['kind']}/{one['metadata']['name']}", one["metadata"]["labels"]) for one in rendered.own()),
         *pods,
     ]:
-        missing = LABELS - set(labels)
+        missing = LABELS - set(labels) - ({VERSION} if (name, labels) in pods else set())
         if missing:
             yield f"{name} lacks {sorted(missing)}"
         yield from (f"{name}: {key}={value}" for key, value in labels.items() if not LABEL_VALUE.fullmatch(value))

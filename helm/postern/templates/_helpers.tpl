@@ -19,7 +19,7 @@
 {{/* What never changes, as selectors can't. Takes (dict "root" $ "component" NAME). */}}
 {{- define "postern.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "postern.name" .root }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
@@ -37,12 +37,20 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 
 {{/*
+Labels of pods that a new chart alone must not replace: Redis' would forget, Triton's load weights for minutes. So they
+carry no version. Takes what postern.labels takes.
+*/}}
+{{- define "postern.steadyLabels" -}}
+{{- toYaml (omit (include "postern.labels" . | fromYaml) "app.kubernetes.io/version" "helm.sh/chart") }}
+{{- end }}
+
+{{/*
 All of an object's metadata but the key itself. Takes (dict "root" $ "component" NAME), with "suffix" for the name,
 "labels", "annotations" and "namespace" where there are such.
 */}}
 {{- define "postern.metadata" -}}
 name: {{ include "postern.fullname" .root }}{{ with .suffix }}-{{ . }}{{ end }}
-namespace: {{ .namespace | default .root.Release.Namespace }}
+namespace: {{ .namespace | default .root.Release.Namespace | quote }}
 labels:
   {{- include "postern.labels" . | nindent 2 }}
 {{- with merge (dict) (.annotations | default dict) .root.Values.commonAnnotations }}

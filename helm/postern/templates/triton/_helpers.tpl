@@ -33,7 +33,7 @@ apart by a hash.
 {{/* As postern.metadata, for a server, with "suffix" for what is more than one. */}}
 {{- define "postern.tritonMetadata" -}}
 name: {{ include "postern.tritonName" . }}{{ with .suffix }}-{{ . }}{{ end }}
-namespace: {{ .root.Release.Namespace }}
+namespace: {{ .root.Release.Namespace | quote }}
 labels:
   {{- include "postern.labels" (dict "root" .root "component" (printf "triton-%s" .name) "labels" .labels) | nindent 2 }}
 {{- with .root.Values.commonAnnotations }}
