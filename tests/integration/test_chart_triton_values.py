@@ -1,14 +1,12 @@
 """What the values of `triton` make: the gateway's models, GPUs, memory, volumes, and what is refused."""
 
 import copy
-import re
 
 import pytest
 import yaml
 
 from tests import helm
 from tests.chart_pods import pods_of
-from tests.chart_schemas import faults_in
 from tests.chart_wiring import Rendered, wiring_faults
 
 SETS = helm.value_sets()
@@ -199,13 +197,3 @@ def test_notes_tell_what_to_wait_for_and_what_may_surprise():
     assert "Redis" not in notes_of({"redis": {"mode": "internal", "internal": given}})
     own = values_of() | {"config": {}, "existingConfigMap": "mine"}
     assert '"urls":["grpc://blue-postern-triton-llama-0' in notes_of(own).replace(" ", "")
-
-
-def test_the_guides_example_is_whole():
-    text = (helm.ROOT / "docs" / "deploy.md").read_text()
-    [example] = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "\ntriton:" in block]
-    values = yaml.safe_load(example)
-    resources = helm.render(values)
-    assert wiring_faults(Rendered(resources, values, "team-a")) == []
-    assert faults_in(resources) == []
-    assert set(config_of(values)["models"]) == {"small", "llama-70b"}
