@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Debian keeps nginx and debootstrap where only root's own PATH looks.
+export PATH := $(PATH):/usr/sbin:/sbin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header --quiet
@@ -50,7 +52,7 @@ image:  ## build the container image, by docker, podman or buildah (IMAGE=name:t
 		--build-arg REVISION="$$(git describe --always --abbrev=40 --dirty --exclude '*' 2>/dev/null || echo unknown)" \
 		--build-arg CREATED="$$(date -u +%Y-%m-%dT%H:%M:%SZ)" $(IMAGE_OPTIONS) .
 
-components: $(VENV)/.dev
+components: $(VENV)/.dev  ## install what the tests need beside Python: Debian packages when root, else say which
 	@$(BIN)/python tests/components.py
 	@$(MAKE) --no-print-directory triton
 
@@ -60,7 +62,7 @@ components: $(VENV)/.dev
 
 triton: .triton/.made  ## install a real Triton for the CPU, which tests and deploy/triton/serve_cpu.py start
 
-test: $(VENV)/.dev components  ## run every test, with a real Redis, a real Triton and the official clients
+test: $(VENV)/.dev components  ## run every test, with a real Redis, Triton, Helm and Prometheus, and the official clients
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: $(VENV)/.dev  ## formatter, linter, types, import contracts

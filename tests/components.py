@@ -30,7 +30,7 @@ def main() -> int:
         missing = find_missing()
     if not missing:
         return 0
-    print(f"missing: {' '.join(sorted(missing))}; install: apt-get install {' '.join(sorted(missing))}")
+    print(f"missing: {' '.join(sorted(missing))}; as root: apt-get install {' '.join(sorted(missing))}")
     if os.environ.get("CI") == "true":
         return 1
     print("the tests that need them are skipped")

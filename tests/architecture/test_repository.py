@@ -73,3 +73,9 @@ def test_what_a_lock_is_for_is_told(lock):
 @pytest.mark.parametrize("name", ["README.md", "deploy/onnx/README.md"])
 def test_no_guide_installs_the_package_of_our_name_which_is_another_projects(name):
     assert not re.search(r"pip install ['\"]?postern\b", (ROOT / name).read_text())
+
+
+def test_make_finds_commands_of_debian_that_only_roots_path_has():
+    command = ["make", "--silent", "--eval=told:; @echo $$PATH", "told"]
+    run = subprocess.run(command, cwd=ROOT, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "/usr/bin:/bin:/usr/sbin:/sbin"

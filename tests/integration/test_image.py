@@ -1,6 +1,7 @@
 """The image: what its Dockerfile says, and what comes of it when it is built and run as a container engine would."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -100,10 +101,15 @@ def test_make_image_fills_the_labels_from_git():
 def built(tmp_path_factory):
     """Build it; give its root, and how it wants to be run."""
     folder = tmp_path_factory.mktemp("image")
-    debian = image.make_debian(folder / "debian")
-    runtime = image.make_runtime(folder / "runtime", debian)
-    locks = [ROOT / "locks" / f"{name}.txt" for name in ("serve", "otel")]
-    image.fetch_wheels(folder / "wheels", locks)
+    try:
+        debian = image.make_debian(folder / "debian")
+        runtime = image.make_runtime(folder / "runtime", debian)
+        locks = [ROOT / "locks" / f"{name}.txt" for name in ("serve", "otel")]
+        image.fetch_wheels(folder / "wheels", locks)
+    except AssertionError as exc:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(f"Debian's or Python's packages can't be fetched; it needs a network: {exc}")
     with image.Buildah(folder) as buildah:
         own = ("--env=PATH=/usr/bin", f"--env=SSL_CERT_FILE={image.AUTHORITIES}", "--user=65532")
         bases = {
