@@ -305,14 +305,16 @@ class Factory:
         bounds = {"max_entries": 1, "max_bytes": DEFAULT_MAX_BYTES}
         store = self._shelf.take("strong_share", settings.redis, **bounds) if settings.redis else None
         held = self._shares.renew(settings.routes, judges, store)
-        for name, route in settings.routes.items():
-            self._router_metrics.tell_wanted(name, route.policy.strong_share)
-            if route.policy.needs_router:
-                self._show_threshold(name, held[name].threshold if name in held else route.policy.threshold)
+        choosing = {
+            name: route.policy
+            for name, route in settings.routes.items()
+            if route.policy.needs_router and len(route.models) > 1  # of one model a score decides nothing
+        }
+        self._router_metrics.tell_routes(
+            {name: held[name].threshold if name in held else policy.threshold for name, policy in choosing.items()},
+            {name: held[name].target for name in choosing if name in held},
+        )
         return held
-
-    def _show_threshold(self, route: str, threshold: float) -> None:
-        self.metrics.child(self.metrics.threshold, route).set(threshold)
 
     async def tend(self) -> None:
         """Look after models' replicas and after the shares, until cancelled."""
@@ -329,8 +331,7 @@ class Factory:
                 await self._fleet.close_unused()
                 await self._shelf.look()
                 await self._shares.exchange()
-                for route, threshold in self._shares.thresholds().items():
-                    self._show_threshold(route, threshold)
+                self._router_metrics.tell_thresholds(self._shares.thresholds())
             except Exception as exc:  # noqa: BLE001 - a supervisor: no fault may end the holding of shares
                 log_failure(internal_error(exc))
             await asyncio.sleep(PERIOD_S)

@@ -229,6 +229,8 @@ def configuration(
         },
         "shaky": {"models": ["flaky-7b", "gpt-5"], "policy": {"threshold": 0.9}, "fallback": ["gpt-5"]},
         "on-triton": {"models": ["mistral-vllm", "llama-trtllm"]},
+        "strong-only": {"models": two, "policy": {"threshold": 0}},
+        "weak-only": {"models": two, "policy": {"threshold": 1}},
     }
     clients = {
         name: {"sha256": hashlib.sha256(key.encode()).hexdigest(), "team": TEAMS[name]} for name, key in KEYS.items()
@@ -317,8 +319,8 @@ class Traffic:
         turns = [dict(turn) for turn in BY_LENGTH[place]]
         if self._dice.random() < 0.85:  # the others are asked again and again: the cache's part
             turns[-1]["content"] += " ".join(["", *self._dice.sample(ASIDES, self._dice.randint(1, 3))])
-        routes = ("auto", "held", "careful", "shaky", "on-triton")
-        model = route or self._dice.choices(routes, (55, 20, 10, 5, 10))[0]
+        routes = ("auto", "held", "careful", "shaky", "on-triton", "strong-only", "weak-only")
+        model = route or self._dice.choices(routes, (53, 20, 10, 5, 10, 1, 1))[0]
         return json.dumps({"model": model, "messages": turns, **fields}, ensure_ascii=False).encode()
 
     def _key(self) -> dict[str, str]:

@@ -241,7 +241,9 @@ def bias() -> Panel:
     """
     panel = bounded(curves("Calibration bias", NUMBER, 8), {-0.1: "transparent", 0.1: RED}, RED)
     panel = panel.min(-1).max(1).decimals(3).axis_centered_zero(True)
-    return panel.with_target(query(f"avg by (router, tier) ({CALIBRATION_BIAS})", "{{router}}: {{tier}}"))
+    # Of a router that was replaced NaN is told, which would make the mean over gateways NaN.
+    asked = f"avg by (router, tier) ({CALIBRATION_BIAS} >= -1)"
+    return panel.with_target(query(asked, "{{router}}: {{tier}}"))
 
 
 def marks() -> Panel:

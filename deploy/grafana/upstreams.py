@@ -37,33 +37,40 @@ from deploy.grafana.look import (
 from deploy.grafana.scope import MODEL, NO_FAILURE, or_zero, rate, ratio, series
 
 READY = series("postern_upstream_ready", MODEL)
-ATTEMPTS = series("postern_upstream_attempts_total", MODEL)
+CALLS = series("postern_upstream_attempts_total", MODEL)
+ATTEMPTS = series("postern_upstream_attempts_total", MODEL, 'outcome!="cancelled"')
 FAILED = series("postern_upstream_attempts_total", MODEL, f'outcome!~"{NO_FAILURE}"')
 WAITING = series("postern_upstream_waiting_requests", MODEL)
 RUNNING = series("postern_upstream_running_requests", MODEL)
 KV_CACHE = series("postern_upstream_kv_cache_usage_ratio", MODEL)
+REPLICA = "cluster, namespace, model, url"
+"""What makes a replica one: every gateway tells of it, and it is there once."""
 FALLBACKS = series("postern_requests_total", MODEL, 'reason="fallback"')
 
 
 def ready_now() -> Panel:
-    """Replicas that say that they take requests.
+    """Replicas that say that they take requests, to every gateway.
 
     Normal: all that are configured.
 
     Do: fewer: the states below name them. A replica that is not ready is asked last, not never.
     """
-    return figure("Replicas ready", NUMBER, {1.0: GREEN}, RED).decimals(0).with_target(query(f"sum({READY})"))
+    return (
+        figure("Replicas ready", NUMBER, {1.0: GREEN}, RED)
+        .decimals(0)
+        .with_target(query(f"sum(min by ({REPLICA}) ({READY}))"))
+    )
 
 
 def unready_now() -> Panel:
-    """Replicas that say that they take no requests, or don't answer.
+    """Replicas that say that they take no requests, or don't answer, to at least one gateway.
 
     Normal: 0, and 1 for minutes while a model is loaded.
 
     Do: look at that server's own log first; then at the way there (network policy, DNS).
     """
     panel = figure("Replicas not ready", NUMBER, {1.0: RED}).decimals(0)
-    return panel.with_target(query(f"count({READY}) - sum({READY})"))
+    return panel.with_target(query(f"sum(1 - min by ({REPLICA}) ({READY}))"))
 
 
 def failed_now() -> Panel:
@@ -84,7 +91,11 @@ def waiting_now() -> Panel:
 
     Do: more than run there: a server is full. Add a replica, or send less to it.
     """
-    return figure("Waiting", NUMBER, {1.0: YELLOW, 50.0: RED}).decimals(0).with_target(query(f"sum({WAITING})"))
+    return (
+        figure("Waiting", NUMBER, {1.0: YELLOW, 50.0: RED})
+        .decimals(0)
+        .with_target(query(f"sum(max by ({REPLICA}) ({WAITING}))"))
+    )
 
 
 def running_now() -> Panel:
@@ -94,7 +105,7 @@ def running_now() -> Panel:
 
     Do: far above what is in flight in *Service*: someone goes past the gateway.
     """
-    return figure("Running", NUMBER).decimals(0).with_target(query(f"sum({RUNNING})"))
+    return figure("Running", NUMBER).decimals(0).with_target(query(f"sum(max by ({REPLICA}) ({RUNNING}))"))
 
 
 def kv_now() -> Panel:
@@ -149,7 +160,7 @@ def attempts() -> Panel:
     Do: `upstream_timeout`: too slow or hung. `upstream_unavailable`: no connection. `upstream_rate_limited`: the
     provider's limits. `upstream_model_unavailable`: the server has not loaded the model.
     """
-    return layers("Calls by outcome", REQUESTS_PER_S, 8).with_target(query(rate(ATTEMPTS, "outcome"), "{{outcome}}"))
+    return layers("Calls by outcome", REQUESTS_PER_S, 8).with_target(query(rate(CALLS, "outcome"), "{{outcome}}"))
 
 
 def failed_by_model() -> Panel:

@@ -27,6 +27,8 @@ class RouterMetrics:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._routes: frozenset[str] = frozenset()
+        self._choosing: frozenset[str] = frozenset()
         self._feedback = metrics.families.counter(
             names.FEEDBACK, "Answers marked.", "route", "model", "tier", "verdict"
         )
@@ -84,12 +86,20 @@ class RouterMetrics:
         """Count a row of the learning log."""
         self._metrics.child(self._rows, outcome).inc()
 
-    def tell_wanted(self, route: str, strong_share: float | None) -> None:
-        """Show the share that a route holds; None: it holds none."""
-        if strong_share is None:
-            self._metrics.drop(self._wanted, route)
-        else:
-            self._metrics.child(self._wanted, route).set(strong_share)
+    def tell_routes(self, thresholds: Mapping[str, float], wanted: Mapping[str, float]) -> None:
+        """Show each route's threshold and the share that it holds, and nothing any more of routes that have none."""
+        for gauge, told in ((self._metrics.threshold, thresholds), (self._wanted, wanted)):
+            for route in self._routes - told.keys():
+                self._metrics.drop(gauge, route)
+            for route, value in told.items():
+                self._metrics.child(gauge, route).set(value)
+        self._routes = frozenset((*thresholds, *wanted))
+        self._choosing = frozenset(thresholds)
+
+    def tell_thresholds(self, thresholds: Mapping[str, float]) -> None:
+        """Show where thresholds have moved to, of routes that have one to show."""
+        for route in self._choosing & thresholds.keys():
+            self._metrics.child(self._metrics.threshold, route).set(thresholds[route])
 
     def tell_drift(self, router: str, psi: Mapping[str, float]) -> None:
         """Show a router's drift."""

@@ -252,15 +252,26 @@ def ready(a: float, b: float, minutes: int) -> Series:
     }
 
 
-def routed(weak: float, strong: float, minutes: int) -> Series:
-    """Return requests that the route chose for, and others that say nothing of it."""
+def routed(weak: float, strong: float, minutes: int, threshold: float = 0.3, wanted: float | None = None) -> Series:
+    """Return requests that the route chose for, and others that say nothing of it. `wanted`: the share it holds."""
+    held = {} if wanted is None else {metric("postern_strong_share_wanted", route="auto"): flat((wanted, minutes + 1))}
     return {
-        metric("postern_threshold", route="auto"): flat((0.3, minutes + 1)),
+        **held,
+        metric("postern_threshold", route="auto"): flat((threshold, minutes + 1)),
         **requests("ok", (weak, minutes), tier="weak"),
         **requests("ok", (strong, minutes), tier="strong"),
         **requests("ok", (50, minutes), tier="weak", reason="forced"),
         **requests("ok", (50, minutes), tier="strong", reason="cache"),
     }
+
+
+NO_WEAK = (
+    "For half an hour the route auto of postern has sent no request to a weaker model. It costs what it would without "
+    "a gateway."
+)
+NO_STRONG = (
+    "For an hour the route auto of postern has sent no request to its strongest model. Hard ones get weak answers."
+)
 
 
 def overheads(slow: float, quick: float, minutes: int, *, stage: str = "classify", by: str = "0.025") -> Series:
@@ -313,6 +324,13 @@ CASES = [
         "one answers",
         20,
         {BUILD: flat((1, 11)) + " stale", UP: flat((0, 21)), BUILD_B: flat((1, 21)), UP_B: flat((1, 21))},
+    ),
+    Case(
+        "PosternDown",
+        "only another pod of the same job answers",
+        20,
+        {BUILD: flat((1, 11)) + " stale", UP: flat((1, 11), (0, 10)), UP_B: flat((1, 21))},
+        (Fires("Of postern no gateway answers its metrics port; within a day there were 1.", severity="critical"),),
     ),
     Case("PosternDown", "for a minute", 20, {BUILD: flat((1, 21)), UP: flat((1, 19), (0, 2))}),
     Case("PosternDown", "some other job", 20, {UP: flat((0, 21))}),
@@ -515,13 +533,7 @@ CASES = [
         "none for half an hour",
         60,
         routed(0, 10, 60),
-        (
-            Fires(
-                "For half an hour the route auto of postern has sent no request to a weaker model. It costs what "
-                "it would without a gateway.",
-                {"route": "auto"},
-            ),
-        ),
+        (Fires(NO_WEAK, {"route": "auto"}),),
     ),
     Case(
         "PosternNoWeakTraffic",
@@ -529,25 +541,37 @@ CASES = [
         60,
         {**routed(0, 10, 60), **requests("ok", (0, 45), (1, 1), (0, 14), tier="weak")},
     ),
+    Case("PosternNoWeakTraffic", "a threshold of 0, as configured", 60, routed(0, 10, 60, 0)),
+    Case("PosternNoWeakTraffic", "a strong share of 1, as configured", 60, routed(0, 10, 60, 0, 1)),
+    Case(
+        "PosternNoWeakTraffic",
+        "a share that has moved the threshold to 0",
+        60,
+        routed(0, 10, 60, 0, 0.3),
+        (Fires(NO_WEAK, {"route": "auto"}),),
+    ),
     Case("PosternNoWeakTraffic", "a handful in all", 60, routed(0, 6, 60)),
     Case(
         "PosternNoStrongTraffic",
         "none for an hour",
         90,
         routed(10, 0, 90),
-        (
-            Fires(
-                "For an hour the route auto of postern has sent no request to its strongest model. Hard ones get "
-                "weak answers.",
-                {"route": "auto"},
-            ),
-        ),
+        (Fires(NO_STRONG, {"route": "auto"}),),
     ),
     Case(
         "PosternNoStrongTraffic",
         "one",
         90,
         {**routed(10, 0, 90), **requests("ok", (0, 60), (1, 1), (0, 29), tier="strong")},
+    ),
+    Case("PosternNoStrongTraffic", "a threshold of 1, as configured", 90, routed(10, 0, 90, 1)),
+    Case("PosternNoStrongTraffic", "a strong share of 0, as configured", 90, routed(10, 0, 90, 1, 0)),
+    Case(
+        "PosternNoStrongTraffic",
+        "a share that has moved the threshold to 1",
+        90,
+        routed(10, 0, 90, 1, 0.3),
+        (Fires(NO_STRONG, {"route": "auto"}),),
     ),
     Case("PosternNoStrongTraffic", "a handful in all", 90, routed(8, 0, 90)),
     Case(

@@ -178,6 +178,16 @@ def test_a_page_answers_what_somebody_who_was_woken_asks(name):
     assert f"]({name}.md)" in (RUNBOOKS / "README.md").read_text()
 
 
+@pytest.mark.parametrize("name", ALERT_NAMES)
+def test_a_page_asks_in_promql(tmp_path, name):
+    blocks = re.findall(r"```promql\n(.*?)```", (RUNBOOKS / f"{name}.md").read_text(), re.DOTALL)
+    queries = [line for block in blocks for line in block.splitlines()]
+    assert queries
+    rules = [{"record": f"query:{place}", "expr": query} for place, query in enumerate(queries)]
+    (tmp_path / "queries.yaml").write_text(yaml.safe_dump({"groups": [{"name": name, "rules": rules}]}))
+    promtool("check", "rules", str(tmp_path / "queries.yaml"))
+
+
 def metrics_told() -> set[str]:
     """Return every name that a gateway's metrics port can tell."""
     metrics = Metrics()

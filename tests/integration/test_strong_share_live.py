@@ -166,3 +166,22 @@ async def test_a_gateway_without_its_redis_starts_and_holds_even_none_and_all(tm
     made["routes"]["auto"]["policy"]["strong_share"] = share
     async with RunningGateway(made, tmp_path) as gateway:
         assert set(await send([gateway], prompts(20, 8))) == {share == 1.0}
+
+
+async def test_what_a_route_no_longer_has_is_no_longer_told(tmp_path: Path) -> None:
+    """And of a route of one model no threshold at all: it would look as if a router sent all to the strongest."""
+    both = ["small", "large"]
+    routes = {
+        "auto": {"models": both},
+        "held": {"models": both, "policy": {"strong_share": TARGET}},
+        "single": {"models": ["large"], "policy": {"strong_share": TARGET}},
+    }
+    async with RunningGateway(config(routes=routes), tmp_path) as gateway:
+        told = await scrape(gateway.admin_url)
+        assert told.by("route", "postern_threshold").keys() == {"auto", "held"}
+        assert told.by("route", "postern_strong_share_wanted") == {"held": TARGET}
+        gateway.write(config(routes={"auto": {"models": both}}))
+        await gateway.wait_for("reloaded")
+        told = await scrape(gateway.admin_url)
+        assert told.by("route", "postern_threshold").keys() == {"auto"}
+        assert told.by("route", "postern_strong_share_wanted") == {}

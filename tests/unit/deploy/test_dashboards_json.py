@@ -1,5 +1,6 @@
 """The dashboards as files: fresh, sound for Grafana, and each panel explained. There is no Grafana here to ask."""
 
+import functools
 import inspect
 import itertools
 import json
@@ -9,11 +10,17 @@ import pytest
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
+from prometheus_client import ProcessCollector
 
 from deploy.grafana import __main__ as build
 from deploy.grafana.__main__ import BOARDS, FOLDER
 from deploy.grafana.scope import CLIENTS_FAULT, NO_FAILURE
 from gateway.core.errors import PosternError, UpstreamError
+from gateway.telemetry.local import LocalFamily
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.replicas import ReplicaMetrics
+from gateway.telemetry.router_watch import RouterMetrics
+from gateway.telemetry.vitals import Vitals
 
 NAMES = [board.name for board in BOARDS]
 VARIABLES = {"datasource", "cluster", "namespace", "job", "instance", "route", "model"}
@@ -23,6 +30,12 @@ UNITS = {
 }
 METRIC = r"\b(?:postern_|gen_ai_(?:client|server)_|process_|nv_|vllm:|DCGM_)[\w:]+(.)"
 COUNTER = r"\b(?!nv_inference_pending_request_count)[\w:]+_(?:total|bucket|sum|count)\{[^}]*\}(.?)"
+SCRAPED = {"cluster", "namespace", "job", "instance"}
+ADDED_UP = (
+    r"(?:sum|count)(?: by \([^)]*\))? ?\(postern_(?:upstream_(?:ready|waiting|running|kv)"
+    r"|threshold|strong_share_wanted|drift|calibration)\w*"
+)
+"""A sum over gateways of what each of them tells of the same thing."""
 every_board = pytest.mark.parametrize("name", NAMES)
 
 
@@ -198,6 +211,41 @@ def test_rates_span_what_grafana_says_and_counters_are_never_shown_bare(name, pa
         assert ("$__range" in spans) <= target.get("instant", False), "a total is asked for once, not a curve of it"
         for found in re.finditer(COUNTER, target["expr"]):
             assert found[1] == "[", found[0]
+
+
+@every_panel
+def test_what_every_gateway_tells_alike_is_not_added_up(name, panel):
+    """Three gateways that watch two replicas are not six replicas."""
+    for target in panel["targets"]:
+        assert not re.findall(ADDED_UP, target["expr"])
+
+
+@every_panel
+def test_a_query_asks_for_labels_that_its_metrics_have(name, panel):
+    for target in panel["targets"]:
+        asked = re.findall(r"\b((?:postern|gen_ai|process)_\w+)\{([^}]*)\}", target["expr"])
+        made = re.findall(r'label_replace\(.*?, "(\w+)", "\$1"', target["expr"])
+        there = {*SCRAPED, *made}
+        for metric, matchers in asked:
+            labels = {*labels_told()[re.sub("_(?:total|bucket|sum|count)$", "", metric)], *SCRAPED}
+            assert set(re.findall(r"(\w+)[=!]", re.sub('"[^"]*"', "", matchers))) <= labels
+            there |= labels | ({"le"} if metric.endswith("_bucket") else set())
+        grouped = {label for group in re.findall(r"by \(([^)]*)\)", target["expr"]) for label in group.split(", ")}
+        assert not asked or grouped <= there
+
+
+@functools.cache
+def labels_told():
+    """The labels of each metric of the gateway, by its name without endings."""
+    metrics = Metrics()
+    ReplicaMetrics(metrics)
+    RouterMetrics(metrics)
+    Vitals(metrics).redis_teller(lambda is_open: None)
+    own = [one for one in metrics.registry.collectors if not isinstance(one, ProcessCollector)]
+    told = {one.name: one.label_names for one in own if isinstance(one, LocalFamily)}
+    told |= {one._name: one._labelnames for one in own if not isinstance(one, LocalFamily)}
+    told |= {family.name: () for family in ProcessCollector(registry=None).collect()}
+    return {re.sub("_total$", "", name): labels for name, labels in told.items()}
 
 
 def test_a_panel_is_one_function_and_a_dashboard_reads_like_its_table_of_contents():

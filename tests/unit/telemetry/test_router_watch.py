@@ -92,10 +92,20 @@ def test_marks_are_counted_by_their_side_of_one_half(metrics):
     }
 
 
-def test_the_share_that_a_route_holds_is_told_until_it_holds_none(metrics):
+def test_a_routes_threshold_and_share_are_told_until_it_has_none(metrics):
     router_metrics = RouterMetrics(metrics)
-    router_metrics.tell_wanted("auto", 0.3)
-    router_metrics.tell_wanted("best", None)
-    assert told(metrics, "postern_strong_share_wanted") == {("auto",): 0.3}
-    router_metrics.tell_wanted("auto", None)
+    router_metrics.tell_routes({"auto": 0.5, "held": 0.4}, {"held": 0.3})
+    assert told(metrics, "postern_threshold") == {("auto",): 0.5, ("held",): 0.4}
+    assert told(metrics, "postern_strong_share_wanted") == {("held",): 0.3}
+    router_metrics.tell_routes({"held": 0.4}, {})
+    assert told(metrics, "postern_threshold") == {("held",): 0.4}
     assert told(metrics, "postern_strong_share_wanted") == {}
+    router_metrics.tell_routes({}, {})
+    assert told(metrics, "postern_threshold") == {}
+
+
+def test_a_threshold_that_moves_is_told_of_routes_that_have_one_only(metrics):
+    router_metrics = RouterMetrics(metrics)
+    router_metrics.tell_routes({"held": 0.4}, {"held": 0.3})
+    router_metrics.tell_thresholds({"held": 0.45, "of one model": 0.2})
+    assert told(metrics, "postern_threshold") == {("held",): 0.45}
