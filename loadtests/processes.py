@@ -1,6 +1,8 @@
 """Processes of a run: started on cores of their own, waited for, and all stopped whatever happens."""
 
+import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -105,10 +107,12 @@ def cores() -> tuple[int, int]:
 
 
 def free_port() -> int:
-    """Return a port that is free now; below 50000, as clusters of Redis want one 10,000 above."""
+    """Return a port that is free now, and that the kernel gives to no connection: those are 32768 and above.
+
+    Clusters of Redis want one 10,000 above.
+    """
     while True:
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            port: int = one.getsockname()[1]
-        if port < 50_000:
+        port = random.randrange(10_000, 22_000)
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
             return port

@@ -12,14 +12,14 @@ from typing import Any
 import msgspec
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from gateway.classify.features import measure_text
-from gateway.classify.feed import FEATURES, JUDGEMENT, WEIGHTS, WORDS, feed_of
+from gateway.classify.feed import FEATURES, JUDGEMENT, WEIGHTS, WORDS
 from gateway.classify.graph import FIGURES, choosing
 from gateway.classify.onnx import VOCABULARY
+from gateway.classify.runtime import RuntimeGraph
 from gateway.classify.vocabulary import Vocabulary
 from gateway.core.judgement import DOMAINS
 from router_models.heads import FRONTIER, WEAK, DomainHead, Floats, Linear, tell_domains
@@ -196,8 +196,6 @@ def verify(model: bytes, space: Space, heads: Heads, texts: list[str]) -> float:
 
 def run_texts(model: bytes, texts: list[str]) -> Floats:
     """Return the judgement rows of an exported model, as onnxruntime computes them."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    vocabulary = Vocabulary(session.get_modelmeta().custom_metadata_map[VOCABULARY].encode().split())
-    return np.stack([session.run([JUDGEMENT], feed_of(measure_text(text, vocabulary)))[0][0] for text in texts])
+    graph = RuntimeGraph(model)
+    vocabulary = Vocabulary(graph.metadata[VOCABULARY].encode().split())
+    return np.array([graph.judge(measure_text(text, vocabulary)) for text in texts])

@@ -33,6 +33,8 @@ NUMBER = re.compile(r"^[-\d.e* /]+$")
 class Prometheus:
     """`prometheus` with a folder of its own. `jobs`: pages to scrape, by job; `rules`: files of rules.
 
+    `labels`: what every target is labelled with, as a ServiceMonitor would.
+
     Rules are evaluated every `scrape_s` as well, whatever their groups say, and look back seconds where they say
     `offset` so many days: a test has no week to wait.
     """
@@ -45,6 +47,7 @@ class Prometheus:
         *,
         scrape_s: int = 1,
         port: int | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -52,6 +55,7 @@ class Prometheus:
         self._folder = folder / f"prometheus-{self.port}"
         self._jobs = jobs
         self._rules = rules
+        self._labels = dict(labels or {})
 
     def __enter__(self) -> Self:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -137,7 +141,7 @@ class Prometheus:
         return {
             "global": {**pace, "scrape_timeout": f"{self.scrape_s}s"},
             "rule_files": [str(self._quickened(path)) for path in self._rules],
-            "scrape_configs": [job_of(name, pages) for name, pages in self._jobs.items()],
+            "scrape_configs": [job_of(name, pages, self._labels) for name, pages in self._jobs.items()],
         }
 
     def _quickened(self, path: Path) -> Path:
@@ -151,11 +155,12 @@ class Prometheus:
         return copy
 
 
-def job_of(name: str, pages: Sequence[str]) -> dict[str, Any]:
+def job_of(name: str, pages: Sequence[str], labels: dict[str, str]) -> dict[str, Any]:
     """Return how to scrape these pages."""
     parts = [urlsplit(page) for page in pages]
     (path,) = {part.path for part in parts}
-    return {"job_name": name, "metrics_path": path, "static_configs": [{"targets": [part.netloc for part in parts]}]}
+    targets = {"targets": [part.netloc for part in parts], "labels": labels}
+    return {"job_name": name, "metrics_path": path, "static_configs": [targets]}
 
 
 def sides_of(query: str) -> list[str]:

@@ -12,6 +12,7 @@ The interfaces are those of the repositories beside this file, for a GPU: their 
 import argparse
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -252,10 +253,16 @@ def choose_ports(host: str, wanted: tuple[int, ...]) -> list[int]:
 
 
 def free_port(host: str, open_sockets: contextlib.ExitStack) -> int:
-    """Find a port and hold it until the stack closes."""
+    """Find a port and hold it until the stack closes.
+
+    One that the kernel would choose, it may give to a connection before Triton listens: those are 32768 and above.
+    """
     probe = open_sockets.enter_context(socket.socket())
-    probe.bind((host, 0))
-    return int(probe.getsockname()[1])
+    while True:
+        port = random.randrange(10_000, 32_768)
+        with contextlib.suppress(OSError):
+            probe.bind((host, port))
+            return port
 
 
 def answers(url: str) -> bool:

@@ -8,7 +8,6 @@ in onnxruntime.
 import hashlib
 import importlib
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol, Self
@@ -88,8 +87,6 @@ def _open_model(model: bytes, path: Path) -> Model:
     try:
         return Graph.read(model)
     except OtherGraphError:
-        # Unless it finds this, onnxruntime's wheel reports to Microsoft from its import on.
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         # Imported now, as onnxruntime takes 19 MB before there is a session.
         runtime = importlib.import_module("gateway.classify.runtime")
     try:

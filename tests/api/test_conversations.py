@@ -19,6 +19,7 @@ from gateway.auth.keys import hash_key
 from gateway.classify.onnx import OnnxClassifier
 from tests.api.conftest import House
 from tests.builders import request as decoded
+from tests.faults.wire import eventually
 from tests.running import RunningGateway
 from tests.upstream import Answer, Error, Upstream
 
@@ -203,10 +204,14 @@ async def test_a_route_is_explained_as_the_request_would_go_and_a_conversation_h
     assert (told["model"], told["reason"]) == STAYED
     assert len(house.strong.requests) == asked
     assert await say(house, "told", PROOF, EASY[0], session=SESSION) == STAYED
-    metrics = await house.metrics()
-    kept = 'postern_requests_total{model="large",reason="session",route="told",status="ok",tier="strong"} 1.0'
-    assert kept in metrics
-    assert SESSION not in metrics + str(house.gateway.log)
+    # Requests are counted after their answers are sent.
+    kept = 'postern_requests_total{model="large",reason="session",route="told",status="ok",tier="strong"}'
+
+    async def is_counted() -> bool:
+        return (await house.samples()).get(kept) == 1.0
+
+    await eventually(is_counted)
+    assert SESSION not in await house.metrics() + str(house.gateway.log)
 
 
 async def test_upstreams_that_never_report_a_cached_token_keep_nobody_for_long(house):

@@ -1,6 +1,7 @@
 """The floors of the house: who may import whom, and where each library lives."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -119,3 +120,31 @@ def test_serving_without_such_models_loads_nothing_of_what_they_need():
     loaded = {name.split(".")[0] for name in run.stdout.split()}
     assert not loaded & set(LATE)
     assert "gateway" in loaded
+
+
+AT_ITS_IMPORT = """
+import importlib, os, sys
+
+class Watch:
+    def find_spec(name, *_):
+        if name in ("onnxruntime", "onnxruntime_genai"):
+            sys.exit(f"{name} {os.environ.get('ORT_DISABLE_TELEMETRY')}")
+
+sys.meta_path.insert(0, Watch)
+importlib.import_module(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "runtime"),
+    [
+        ("gateway.classify.runtime", "onnxruntime"),
+        ("gateway.backends.onnx.worker", "onnxruntime_genai"),
+        ("router_models.export", "onnxruntime"),
+    ],
+)
+def test_a_runtime_is_told_to_report_to_nobody_before_it_is_imported(module, runtime):
+    environ = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    command = [sys.executable, "-c", AT_ITS_IMPORT, module]
+    run = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
+    assert run.stderr.strip() == f"{runtime} 1"

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import shutil
-import socket
 from contextlib import asynccontextmanager
 
 import pytest
@@ -15,12 +14,7 @@ from gateway.stores.pipe_store import PipeStore
 from gateway.stores.redis_store import RedisStore
 from gateway.stores.store import StoreUnavailableError
 from gateway.stores.tally import Change, Tally
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+from tests.integration.redis_server import free_port
 
 
 def need_redis():

@@ -1,6 +1,8 @@
 """A real Redis, started by a test on a free port."""
 
+import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -18,12 +20,15 @@ need_redis = pytest.mark.skipif(is_missing, reason="apt-get install redis-server
 
 
 def free_port() -> int:
-    """Find a port; one below 50000, as a cluster's bus takes the port 10000 above it."""
+    """Find a port for a server that is started later.
+
+    One that the kernel would choose, it may give to a connection in the meantime: those are 32768 and above. A
+    cluster's bus takes the port 10,000 above.
+    """
     while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        if port < 50_000:
+        port = random.randrange(10_000, 22_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
             return port
 
 

@@ -17,10 +17,10 @@ import pytest
 import yaml
 from openai import AsyncOpenAI
 
-from deploy.triton.serve_cpu import CpuTriton, Options, answers
+from deploy.triton.serve_cpu import CpuTriton, Options
 from tests import helm
 from tests.chart_pods import pods_of
-from tests.integration.redis_server import free_port
+from tests.prometheus import Prometheus, need_prometheus
 from tests.running import RunningGateway
 from tests.triton_server import need_triton
 
@@ -253,41 +253,20 @@ def queries():
 
 
 @pytest.fixture
-def prometheus(triton, tmp_path) -> Iterator[str]:
+def prometheus(triton, tmp_path) -> Iterator[Prometheus]:
     """Start a Prometheus that scrapes Triton as the ServiceMonitor would have it."""
-    if shutil.which("prometheus") is None:
-        problem = "missing: prometheus; install: apt-get install prometheus"
-        pytest.fail(problem) if os.environ.get("CI") == "true" else pytest.skip(problem)
     labels = {"namespace": "team-a", "service": "blue-postern-triton-llama"}
-    scrape = {"targets": [f"127.0.0.1:{triton.metrics_port}"], "labels": labels}
-    config = {
-        "global": {"scrape_interval": "1s"},
-        "scrape_configs": [{"job_name": "triton", "static_configs": [scrape]}],
-    }
-    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
-    port = free_port()
-    command = ["prometheus", f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"]
-    command.append(f"--web.listen-address=127.0.0.1:{port}")
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        until_s = time.monotonic() + 30
-        while not answers(f"http://127.0.0.1:{port}/-/ready"):
-            assert time.monotonic() < until_s
-            assert process.poll() is None
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(20)
+    page = f"http://127.0.0.1:{triton.metrics_port}/metrics"
+    with Prometheus(tmp_path, {"triton": [page]}, labels=labels) as started:
+        yield started
 
 
 def value_of(prometheus, query) -> float:
-    asked = urllib.request.urlopen(f"{prometheus}/api/v1/query?{urllib.parse.urlencode({'query': query})}", timeout=10)
-    with asked as answer:
-        [found] = json.load(answer)["data"]["result"]
-    return float(found["value"][1])
+    [number] = prometheus.numbers(query)
+    return number
 
 
+@need_prometheus
 def test_what_scales_triton_are_numbers_while_it_works_and_while_it_rests(triton, prometheus):
     def ask() -> None:
         triton.ask("/v2/models/llmapi/generate", {"text_input": "[[tokens=3 gap=0.05]]", "stream": False})
@@ -306,6 +285,7 @@ def test_what_scales_triton_are_numbers_while_it_works_and_while_it_rests(triton
     assert value_of(prometheus, queries()["waiting"]) >= 0
 
 
+@need_prometheus
 def test_an_engines_own_queue_counts(prometheus):
     # A Triton on the CPU has no vLLM: its gauge is put in the place of one that there is.
     query = queries()["waiting"].replace("vllm:num_requests_waiting", "up")

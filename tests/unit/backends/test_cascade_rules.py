@@ -43,6 +43,7 @@ class Model:
 
     def __init__(self, name, script):
         self.url, self.script, self.calls, self.closed = name, list(script), [], 0
+        self.hangs = asyncio.Event()
 
     async def open(self, call):
         self.calls.append(call)
@@ -57,6 +58,7 @@ class Model:
         for act in acts:
             await asyncio.sleep(0)
             if act is None:
+                self.hangs.set()
                 await asyncio.Event().wait()
             if isinstance(act, Exception):
                 raise act
@@ -204,7 +206,7 @@ async def test_one_who_leaves_while_tokens_are_held_leaves_nothing_behind(act):
     house = House([act])
     before = asyncio.all_tasks()
     task = asyncio.create_task(house.open(CascadeSettings(tokens=3, wait_s=60), stream=True))
-    await asyncio.sleep(0.02)
+    await house.models["weak"].hangs.wait()
     task.cancel()
     assert isinstance(await raised_by(task), asyncio.CancelledError)
     assert house.models["weak"].closed == 1

@@ -167,16 +167,27 @@ def event(text):
     return b'data: {"choices":[{"index":0,"delta":{"content":"%b"},"finish_reason":null}]}\n\n' % text
 
 
+class RenewedSilence(Silence):
+    """Counts how often it was begun anew."""
+
+    count = 0
+
+    def renew(self):
+        self.count += 1
+        super().renew()
+
+
 def stream_of(told, silence_s):
+    """Return a stream, and what bounds its silence."""
     wheel = Wheel()
-    silence = Silence(wheel, silence_s, wheel.loop.time() + 60)
-    return OpenAIStream("small", told.response, EventReader("small"), silence)
+    silence = RenewedSilence(wheel, silence_s, wheel.loop.time() + 60)
+    return OpenAIStream("small", told.response, EventReader("small"), silence), silence
 
 
 @on_both_loops
 async def test_a_stream_that_falls_silent_while_it_is_poured_is_ended():
     async with Told() as told:
-        stream, taken = stream_of(told, 0.05), Taken()
+        (stream, _), taken = stream_of(told, 0.05), Taken()
         told.say(framed(event(b"a")))
         await stream.begin()
         assert await anext(stream) == event(b"a")
@@ -188,23 +199,26 @@ async def test_a_stream_that_falls_silent_while_it_is_poured_is_ended():
 @on_both_loops
 async def test_each_poured_chunk_begins_the_silence_anew():
     async with Told() as told:
-        stream, taken = stream_of(told, 0.2), Taken(8)
+        (stream, silence), taken = stream_of(told, 5.0), Taken(3)
         told.say(framed(event(b"a")))
         await stream.begin()
         await anext(stream)
         pouring = asyncio.create_task(poured(stream, taken))
-        for _ in range(8):
-            await asyncio.sleep(0.05)
+        for count in (1, 2, 3):
             told.say(framed(event(b"b")))
+            async with asyncio.timeout(5):
+                await taken.came.wait()
+            taken.came.clear()
+            assert (len(taken), silence.count) == (count, count)
         await pouring
-        assert taken == [event(b"b")] * 8
+        assert taken == [event(b"b")] * 3
         await stream.close()
 
 
 @on_both_loops
 async def test_half_an_event_is_held_back_and_done_ends_the_pouring():
     async with Told() as told:
-        stream, taken = stream_of(told, 5.0), Taken()
+        (stream, _), taken = stream_of(told, 5.0), Taken()
         told.say(framed(event(b"a")))
         await stream.begin()
         await anext(stream)

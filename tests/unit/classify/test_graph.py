@@ -1,7 +1,6 @@
 """The exported graph, computed by NumPy: onnxruntime is its oracle, and runs whatever it does not know."""
 
 import hashlib
-import os
 import subprocess
 import sys
 
@@ -69,8 +68,7 @@ def test_the_router_that_ships_is_judged_with_without_onnxruntime():
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
-def test_a_graph_of_another_make_runs_in_onnxruntime_which_reports_to_nobody(tmp_path, monkeypatch):
-    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+def test_a_graph_of_another_make_runs_in_onnxruntime(tmp_path):
     folder = copy_router(tmp_path / "other")
     model, told = version_of(b"")
     other = model.replace(b"clipped", b"bounded")
@@ -83,7 +81,6 @@ def test_a_graph_of_another_make_runs_in_onnxruntime_which_reports_to_nobody(tmp
     asked = Conversation((Turn("user", "Prove that there are infinitely many primes."),))
     judged, shipped = OnnxClassifier.load(folder).judge(asked), OnnxClassifier.load(SHIPPED).judge(asked)
     assert judged.score == pytest.approx(shipped.score, abs=1e-5)
-    assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
 
 
 def _name_a_domain(model):
