@@ -48,7 +48,9 @@ LINKS = {"pipe": ("", PipeStore), "pipe over RESP3": ("?protocol=3", PipeStore),
 
 def redis_store(port, kind):
     options, make = LINKS[kind]
-    return make(RedisSettings(url=Secret(f"redis://127.0.0.1:{port}/0{options}")), lambda *_: None)
+    # The default is for users who wait; a busy machine may take longer.
+    settings = RedisSettings(url=Secret(f"redis://127.0.0.1:{port}/0{options}"), timeout_s=5.0)
+    return make(settings, lambda *_: None)
 
 
 @pytest.fixture(params=["memory", *LINKS])
