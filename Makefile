@@ -18,7 +18,7 @@ help:  ## show this
 $(VENV)/.serve: locks/serve.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Postern needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 1; }
-	@test -x $(BIN)/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "installing from locks/serve.txt"
 	@$(PIP) --require-hashes -r locks/serve.txt
 	@$(PIP) --no-deps --no-build-isolation -e .

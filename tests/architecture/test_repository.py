@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,12 @@ def test_make_finds_commands_of_debian_that_only_roots_path_has():
     command = ["make", "--silent", "--eval=told:; @echo $$PATH", "told"]
     run = subprocess.run(command, cwd=ROOT, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "/usr/bin:/bin:/usr/sbin:/sbin"
+
+
+def test_make_mends_an_environment_that_has_no_pip(tmp_path):
+    """As Debian leaves one where python3-venv is missing: who then installs that and tries again should get on."""
+    made = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", made], check=True)
+    command = ["make", f"{made}/.serve", f"VENV={made}", f"PYTHON={sys.executable}", "PIP=true"]
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+    subprocess.run([made / "bin" / "python", "-m", "pip", "--version"], capture_output=True, check=True)

@@ -147,6 +147,9 @@ def test_commands_of_make_compose_and_postern_exist(guide):
     assert {words[1] for words in told if words[0] == "postern"} <= main.commands.keys() | QUICK.keys()
     composed = [words for words in commands(guide) if words[:2] == ["docker", "compose"] and "-f" in words]
     assert all((ROOT / words[words.index("-f") + 1]).is_file() for words in composed)
+    services = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())["services"]
+    chosen = {word for words in composed if "--no-deps" in words for word in words[words.index("--no-deps") + 1 :]}
+    assert chosen <= services.keys()
 
 
 def anchors(text):
