@@ -58,11 +58,9 @@ class Process:
         server = self._live.settings.server
         hot = Front(self._live, self._factory.tracing.begin).open
         self._servers = [make_server(make_data_app(self._live), server, hot, self._factory.wheel)]
-        sockets = [data]
         if admin is not None:
             admin_app = make_admin(self._factory.metrics, lambda: self._live.settings)
             self._servers.append(make_server(admin_app, server))
-            sockets.append(admin)
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self.stop, "SIGTERM")
         if admin is None:
@@ -79,7 +77,7 @@ class Process:
         announce()
         try:
             await asyncio.gather(
-                *(one.serve(sockets=[where]) for one, where in zip(self._servers, sockets, strict=True))
+                self._serve_data(data), *(one.serve(sockets=[admin]) for one in self._servers[1:] if admin is not None)
             )
         finally:
             for task in tasks:
@@ -94,14 +92,22 @@ class Process:
         is_second = self._live.is_draining
         if is_second and self._is_worker and monotonic_s() - self._stopping_s < ECHO_S:
             return
+        self._servers[0].should_exit = True
         for server in self._servers:
             server.force_exit = is_second
-            server.should_exit = True
         self._live.drain()
         if not is_second:
             self._stopping_s = monotonic_s()
         grace_s = 0.0 if is_second else self._live.settings.server.shutdown_grace_s
         log("stopping", reason=reason, requests=self._live.pipeline.parts.in_flight.count, grace_s=grace_s)
+
+    async def _serve_data(self, data: socket.socket) -> None:
+        """Serve the data port; let the admin port go after it: what streams cost is known when they have ended."""
+        try:
+            await self._servers[0].serve(sockets=[data])
+        finally:
+            for server in self._servers[1:]:
+                server.should_exit = True
 
     async def _reload(self) -> None:
         """Validate the configuration anew, then swap it whole; keep the old one on any fault.

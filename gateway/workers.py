@@ -47,12 +47,12 @@ class Workers:
         admin_server = make_server(make_admin(Metrics(), self._current), self._settings.server)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stop, number, admin_server, data)
+            loop.add_signal_handler(number, self._stop, number, data)
         loop.add_signal_handler(signal.SIGHUP, self._pass_on, signal.SIGHUP)
         self._processes = [self._start(data) for _ in range(self._settings.server.workers)]
         announce()
         try:
-            await asyncio.gather(admin_server.serve(sockets=[admin]), self._watch(data))
+            await asyncio.gather(admin_server.serve(sockets=[admin]), self._keep(data, admin_server))
         finally:
             await asyncio.to_thread(self._wait)
             shutil.rmtree(folder, ignore_errors=True)
@@ -74,6 +74,14 @@ class Workers:
             set_up_logs(self._settings.logs)
         return self._settings
 
+    async def _keep(self, data: socket.socket, admin_server: QuietServer) -> None:
+        """Keep the workers until told to stop; let the admin port go once they have ended, with all their numbers."""
+        try:
+            await self._watch(data)
+            await asyncio.to_thread(self._wait)
+        finally:
+            admin_server.should_exit = True
+
     async def _watch(self, data: socket.socket) -> None:
         while not self._is_stopping:
             await asyncio.sleep(WATCH_S)
@@ -83,12 +91,11 @@ class Workers:
                     forget_worker(process.pid)
                     self._processes[place] = self._start(data)
 
-    def _stop(self, number: signal.Signals, admin_server: QuietServer, data: socket.socket) -> None:
+    def _stop(self, number: signal.Signals, data: socket.socket) -> None:
         self._is_stopping = True
         log("stopping_workers", reason=number.name, workers=len(self._processes))
         # The workers close theirs, but while this one is open the kernel takes connections that nobody will serve.
         data.close()
-        admin_server.should_exit = True
         self._pass_on(signal.SIGTERM)
 
     def _pass_on(self, number: signal.Signals) -> None:

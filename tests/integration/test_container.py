@@ -16,7 +16,7 @@ from typing import Any, Self
 import pytest
 import yaml
 
-from tests.faults.wire import Wire, ask, call, eventually, get, post
+from tests.faults.wire import Wire, ask, call, eventually, get, post, scrape
 from tests.integration.redis_server import RedisServer, need_redis
 from tests.running import RunningGateway, two_models
 from tests.tiny_model import tiny_folder
@@ -175,6 +175,24 @@ async def test_answers_while_draining_say_that_the_connection_closes(upstream: U
         assert 1.9 < stopped["took_s"] < 6
         await stream.close()
         await late.close()
+
+
+async def test_a_gateway_that_drains_still_tells_its_metrics(upstream: Upstream, tmp_path: Path) -> None:
+    """What its streams cost is known at their end; and a target that is silent for minutes is an alert."""
+    upstream.script(Hang(after_chunks=3))
+    config = two_models(upstream.url, upstream.url, server={"shutdown_grace_s": 2})
+    async with RunningGateway(config, tmp_path) as gateway:
+        stream = await Wire.connect(gateway.url)
+        await stream.send(post(ask("go", stream=True)))
+        await stream.head()
+        await stream.until(b"two")
+        gateway.signal(signal.SIGTERM)
+        await gateway.wait_for("stopping")
+        await asyncio.sleep(1)
+        assert (await get(gateway.admin_url, "/health/live")).status == 200
+        assert (await scrape(gateway.admin_url)).sum("postern_in_flight") == 1
+        assert await asyncio.wait_for(gateway.process.wait(), 8) == 0
+        await stream.close()
 
 
 def children_of(pid: int) -> list[int]:

@@ -548,6 +548,7 @@ class TestWorkers:
         await eventually(refuses, PATIENCE_S)
         await asyncio.sleep(SURE_S)
         assert not any(rest.done() for _, rest in streams)
+        assert (await scrape(gateway.admin_url)).sum("postern_in_flight") == len(streams)
         held.may_go_on.set()
         for wire, rest in streams:
             assert (await rest).endswith(b"data: [DONE]\n\n")
