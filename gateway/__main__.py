@@ -7,6 +7,8 @@ import sys
 
 from gateway.quick import QUICK, run_quick
 
+_STDERR = 2
+
 
 def main() -> None:
     """Run the command that the arguments name."""
@@ -15,13 +17,25 @@ def main() -> None:
         run_quick(sys.argv[1:])
         return
     if name == "serve":
+        _open_streams()
         _prepare_container()
     importlib.import_module("gateway.commands").main(prog_name="postern")
+
+
+def _open_streams() -> None:
+    """Put nothing where a standard stream was closed: else the next socket takes its number, and is written logs."""
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        pass
+    os.close(opened)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(_STDERR, "w", encoding="utf-8")
 
 
 def _prepare_container() -> None:
     # Process 1 heeds only signals that it has a handler for, and until the gateway's own are there it may read models.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # It would end the process; held back, it has the configuration read anew as soon as that is possible.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     # Else NumPy starts a thread a core of the node, whatever the container may use of them; nothing here multiplies
     # matrices large enough for a second one.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

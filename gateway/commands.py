@@ -131,7 +131,10 @@ def _run(work: Coroutine[None, None, None]) -> None:
 
 def find_config(given: Path | None) -> Path | None:
     """Return the file to read: the given one, else the usual one where there is one, else none."""
-    return USUAL_CONFIG if given is None and USUAL_CONFIG.is_file() else given
+    try:
+        return USUAL_CONFIG if given is None and USUAL_CONFIG.is_file() else given
+    except PermissionError:  # it may well be there: reading it tells what is wrong
+        return USUAL_CONFIG
 
 
 def load(config: Path | None, overrides: Overrides) -> Settings:

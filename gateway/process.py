@@ -42,6 +42,7 @@ class Process:
     def __init__(self, settings: Settings, load: LoadSettings, watched: Path | None) -> None:
         self._load = load
         self._files = ConfigFiles(watched)
+        self._seen = self._files.marks()  # before models are loaded: what changes meanwhile is a change
         self._factory = Factory(Metrics())
         self._live = Live(self._factory.build(settings), settings)
         self._servers: list[QuietServer] = []
@@ -72,6 +73,7 @@ class Process:
         else:
             loop.add_signal_handler(signal.SIGINT, self.stop, "SIGINT")
         loop.add_signal_handler(signal.SIGHUP, self._is_asked.set)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._factory.tend())]
         _spare_collector()
         announce()
@@ -157,15 +159,14 @@ class Process:
 
     async def _watch(self) -> None:
         """Reload when asked to, or when a file of the configuration has changed; look after the routers."""
-        seen = self._files.marks()
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(WATCH_S):
                     await self._is_asked.wait()
             now = self._files.marks()
-            has_changed = now is not None and now != seen
+            has_changed = now is not None and now != self._seen
             if has_changed or self._is_asked.is_set():
-                seen = now or seen
+                self._seen = now or self._seen
                 self._is_asked.clear()
                 await self._reload()
             await self._factory.rack.refresh()

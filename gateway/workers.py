@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import tempfile
+import time
 from collections.abc import Callable
 from multiprocessing.context import SpawnProcess
 
@@ -23,10 +24,45 @@ from gateway.telemetry.logs import log, set_up_logs
 from gateway.telemetry.metrics import METRICS_FOLDER, Metrics, forget_worker
 
 WATCH_S = 0.5
+YOUNG_S = 10.0
+"""Who dies sooner has a fault that a new start may not mend: each takes a second of CPU, which others could use."""
+FIRST_PAUSE_S, LAST_PAUSE_S = 1.0, 30.0
+"""How long the place of one that died young stays empty; twice as long each time."""
 
 LoadSettings = Callable[[], Settings]
 Work = Callable[..., None]
 """A worker's whole life, given its socket, the settings and arguments. Importable, as workers are spawned."""
+
+
+class _Place:
+    """One worker's place: the process that has it, and from when on another may."""
+
+    def __init__(self, process: SpawnProcess) -> None:
+        self.pause_s = 0.0
+        self.fill(process)
+
+    def fill(self, process: SpawnProcess) -> None:
+        """Give it to a process that has just been started."""
+        self.process = process
+        self._started_s = time.monotonic()
+        self._free_s: float | None = None
+
+    def is_free(self) -> bool:
+        """Tell whether it may be given to another process."""
+        if self.process.is_alive():
+            return False
+        now_s = time.monotonic()
+        if self._free_s is None:
+            is_young = now_s - self._started_s < YOUNG_S
+            self.pause_s = min(2 * self.pause_s or FIRST_PAUSE_S, LAST_PAUSE_S) if is_young else 0.0
+            self._free_s = now_s + self.pause_s
+            self._bury()
+        return now_s >= self._free_s
+
+    def _bury(self) -> None:
+        pid, exit_code = self.process.pid, self.process.exitcode
+        log("worker_died", level=logging.ERROR, pid=pid, exit_code=exit_code, pause_s=self.pause_s)
+        forget_worker(pid)
 
 
 class Workers:
@@ -37,7 +73,7 @@ class Workers:
         self._load = load
         self._work = work
         self._arguments = arguments
-        self._processes: list[SpawnProcess] = []
+        self._places: list[_Place] = []
         self._is_stopping = False
 
     async def run(self, data: socket.socket, admin: socket.socket, announce: Callable[[], None]) -> None:
@@ -49,7 +85,8 @@ class Workers:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._stop, number, data)
         loop.add_signal_handler(signal.SIGHUP, self._pass_on, signal.SIGHUP)
-        self._processes = [self._start(data) for _ in range(self._settings.server.workers)]
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+        self._places = [_Place(self._start(data)) for _ in range(self._settings.server.workers)]
         announce()
         try:
             await asyncio.gather(admin_server.serve(sockets=[admin]), self._keep(data, admin_server))
@@ -60,7 +97,10 @@ class Workers:
     def _start(self, data: socket.socket) -> SpawnProcess:
         arguments = (data, self._current(), *self._arguments)
         process = multiprocessing.get_context("spawn").Process(target=self._work, args=arguments)
+        # Until it has a handler of its own, a worker would be ended by what means reload: held back, it comes then.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
         process.start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         return process
 
     def _current(self) -> Settings:
@@ -85,26 +125,24 @@ class Workers:
     async def _watch(self, data: socket.socket) -> None:
         while not self._is_stopping:
             await asyncio.sleep(WATCH_S)
-            for place, process in enumerate(self._processes):
-                if not process.is_alive() and not self._is_stopping:
-                    log("worker_died", level=logging.ERROR, pid=process.pid, exit_code=process.exitcode)
-                    forget_worker(process.pid)
-                    self._processes[place] = self._start(data)
+            for place in self._places:
+                if not self._is_stopping and place.is_free():
+                    place.fill(self._start(data))
 
     def _stop(self, number: signal.Signals, data: socket.socket) -> None:
         self._is_stopping = True
-        log("stopping_workers", reason=number.name, workers=len(self._processes))
+        log("stopping_workers", reason=number.name, workers=len(self._places))
         # The workers close theirs, but while this one is open the kernel takes connections that nobody will serve.
         data.close()
         self._pass_on(signal.SIGTERM)
 
     def _pass_on(self, number: signal.Signals) -> None:
-        for process in self._processes:
-            if process.is_alive() and process.pid is not None:
-                os.kill(process.pid, number)
+        for place in self._places:
+            if place.process.is_alive() and place.process.pid is not None:
+                os.kill(place.process.pid, number)
 
     def _wait(self) -> None:
-        for process in self._processes:
+        for process in [place.process for place in self._places]:
             process.join(self._settings.server.shutdown_grace_s + 5)
             if process.is_alive():
                 process.kill()

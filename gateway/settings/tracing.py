@@ -112,6 +112,7 @@ def with_environ(tracing: TracingSettings, environ: Mapping[str, str]) -> Tracin
 
     An operator's injected variables must not stop a gateway: what they say that can't be used counts as unsaid.
     """
+    environ = {name: value for name, value in environ.items() if name.startswith("OTEL_") and _is_text(value)}
     named = tracing.service_name or environ.get("OTEL_SERVICE_NAME") or None
     told = dict(_pairs(environ.get("OTEL_RESOURCE_ATTRIBUTES", "")))
     service = named or told.get("service.name") or DEFAULT_SERVICE
@@ -124,6 +125,15 @@ def with_environ(tracing: TracingSettings, environ: Mapping[str, str]) -> Tracin
     given = environ.get("OTEL_EXPORTER_OTLP_TRACES_HEADERS") or environ.get("OTEL_EXPORTER_OTLP_HEADERS", "")
     sound = {name: Secret(value) for name, value in _pairs(given) if is_header(name, value)}
     return msgspec.structs.replace(filled, endpoint=endpoint, headers={**sound, **tracing.headers})
+
+
+def _is_text(value: str) -> bool:
+    """Tell whether a variable is UTF-8: Python passes other bytes on as lone surrogates, which no span can hold."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _endpoint_in(environ: Mapping[str, str]) -> str | None:

@@ -1,5 +1,6 @@
 """Tells when a configuration has changed: its file, or a file that its text takes a secret from."""
 
+import stat
 from pathlib import Path
 
 from gateway.settings.interpolate import files_of
@@ -31,14 +32,17 @@ class ConfigFiles:
 
 
 def mark_of(path: Path | None) -> Mark:
-    """Return a file's mark; a mounted ConfigMap changes by its link's target, so links are followed."""
+    """Return a file's mark; a mounted ConfigMap changes by its link's target, so links are followed.
+
+    What is no file has none: who looked into a named pipe would wait for its next writer.
+    """
     if path is None:
         return None
     try:
         found = path.stat()
     except (OSError, ValueError):  # ValueError: a name that no file can have
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return (found.st_mtime_ns, found.st_size, found.st_ino) if stat.S_ISREG(found.st_mode) else None
 
 
 def _secrets_of(config: Path) -> set[Path]:

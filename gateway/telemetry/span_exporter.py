@@ -109,7 +109,8 @@ class SpanExporter:
         while True:
             told = await self._send(sealed.body)
             self._tell(told)
-            wait_s = pause_s * random.uniform(0.8, 1.2) if told.wait_s is None else told.wait_s  # noqa: S311 - no secret
+            # A collector may ask for a longer pause, not for a shorter one: `Retry-After: 0` would be asked for ever.
+            wait_s = max(pause_s * random.uniform(0.8, 1.2), told.wait_s or 0.0)  # noqa: S311 - no secret
             if told.status not in RETRYABLE or loop.time() + wait_s > until_s:
                 return told
             await asyncio.sleep(wait_s)

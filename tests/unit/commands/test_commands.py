@@ -352,3 +352,14 @@ def test_a_named_configuration_goes_before_the_usual_one_and_must_be_there(confi
     found = run("explain", EASY)
     assert found.exit_code == 2
     assert "missing.yaml" in found.stderr
+
+
+def test_a_usual_configuration_that_may_not_be_read_is_told_not_passed_by(monkeypatch):
+    """A service that runs as the wrong user must not serve made-up answers instead."""
+
+    class Closed(type(commands.USUAL_CONFIG)):
+        def is_file(self):
+            raise PermissionError
+
+    monkeypatch.setattr(commands, "USUAL_CONFIG", Closed("/etc/postern/postern.yaml"))
+    assert commands.find_config(None) == commands.USUAL_CONFIG

@@ -104,3 +104,11 @@ def test_the_environments_collector(environ, endpoint):
 def test_a_service_is_named_by_its_resource_where_nothing_else_names_it():
     assert with_environ(TracingSettings(), {"OTEL_RESOURCE_ATTRIBUTES": "service.name=a"}).service_name == "a"
     assert with_environ(TracingSettings(), {}).service_name == "postern"
+
+
+def test_variables_that_are_no_text_count_as_unsaid():
+    """Python hands bytes that are not UTF-8 on as lone surrogates, at which the encoder would stop the gateway."""
+    environ = {**BASE, "OTEL_SERVICE_NAME": "po\udcff", "OTEL_RESOURCE_ATTRIBUTES": "a=\udcff"}
+    found = with_environ(TracingSettings(), environ)
+    assert (found.service_name, found.resource) == ("postern", {})
+    assert found.url == "http://c:4318/v1/traces"

@@ -144,6 +144,16 @@ async def test_a_collector_says_when_it_wants_to_be_asked_again():
     await office.exporter.close()
 
 
+async def test_a_collector_can_not_ask_to_be_asked_without_end(monkeypatch):
+    """`Retry-After: 0` with every refusal had one batch sent 6,000 times a second."""
+    monkeypatch.setattr(span_exporter, "GIVE_UP_S", 0.1)
+    office = Office(Told(429, wait_s=0.0))
+    office.offer(3)
+    await office.until(3)
+    assert len(office.sent) < 12
+    await office.exporter.close()
+
+
 async def test_spans_that_a_collector_did_not_take_are_not_counted_as_taken():
     office = Office()
     office.encoding.rejected = 3
