@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import helm_python
 import pytest
 
 from tests.chart_pods import Pod, pods_of
@@ -120,8 +121,16 @@ def test_a_clouds_load_balancer_is_not_invited_to_ask_the_root_path(kind: str, t
 
 @pytest.mark.parametrize("name", ["1234", "1e3", "on"])
 def test_names_that_yaml_reads_as_something_else_stay_names(name: str):
-    for one in render({}, release=name, namespace="12"):
+    for one in render({"fullnameOverride": "llm"}, release=name, namespace="12"):
         assert (one["metadata"]["labels"]["app.kubernetes.io/instance"], one["metadata"]["namespace"]) == (name, "12")
+
+
+@pytest.mark.parametrize("release", ["1blue", "blue.green"])
+def test_names_that_no_service_may_have_are_refused_before_anything_is_made(release: str):
+    """Helm takes both; Kubernetes would refuse the services when half of the release is there."""
+    with pytest.raises(helm_python.HelmError, match="set fullnameOverride"):
+        render({}, release=release)
+    assert render({"fullnameOverride": "llm"}, release=release)
 
 
 @pytest.mark.parametrize("release", ["blue", "a-release-whose-name-has-all-the-fifty-three-lettersx"])

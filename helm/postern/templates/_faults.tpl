@@ -5,6 +5,10 @@ What the schema can't see: values that contradict one another. Every fault at on
 {{- $faults := list }}
 {{- $redis := include "postern.redisUrl" . }}
 {{- $config := include "postern.givenConfig" . | fromYaml }}
+{{- $name := include "postern.fullname" . }}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name) }}
+{{- $faults = append $faults (printf "the name %s: a Service's begins with a letter and has letters, digits and dashes only; call the release otherwise, or set fullnameOverride" $name) }}
+{{- end }}
 {{- with .Values }}
 {{- $server := .config.server | default dict }}
 {{- if and .autoscaling.enabled .keda.enabled }}
