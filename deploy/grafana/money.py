@@ -94,7 +94,8 @@ def forecast() -> Panel:
 
     Normal: steady when the time shown is a day or a week; at an hour it follows the time of day.
 
-    Do: show the last seven days to plan with it. It knows nothing of what is still to come.
+    Do: show the last seven days to plan with it. Time before the first scrape counts as without cost, and it knows
+    nothing of what is still to come.
     """
     month = f"sum(rate({COST}[$__range])) * {DAY_S} * days_in_month()"
     return figure("Month at this pace", USD).with_target(now(month))

@@ -647,6 +647,7 @@ CASES = [
     Case("PosternCostOverUsual", "cents", WEEK, spent(0.01, 0.02)),
     Case("PosternCostOverUsual", "a handful of requests", WEEK, spent(0.1, 0.2, asked=1.5)),
     Case("PosternCostOverUsual", "two days old", 2 * DAY + 2 * HOUR, spent(0.1, 0.2, days=2)),
+    Case("PosternCostOverUsual", "a first Monday, after a weekend", 4 * DAY + 2 * HOUR, spent(0.02, 0.2, days=4)),
     Case("PosternEventLoopStalled", "a little late", 20, lag(7.2, 20, by="0.1")),
     Case("PosternEventLoopStalled", "for four minutes", 4, lag(7.2, 20)),
     Case("PosternClassifySlow", "a little slow", 30, overheads(2, 98, 30, by="0.005")),
