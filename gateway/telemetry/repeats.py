@@ -16,7 +16,8 @@ BURST: Final = 20
 """Lines of one event in a window. More of them say nothing new, and each takes 30 µs."""
 WINDOW_S: Final = 10.0
 MAX_KEYS: Final = 512
-"""Events told apart. Names and codes are closed sets; libraries' messages may not be."""
+"""Events told apart. Names and codes are closed sets; libraries' messages may not be: those beyond count as one."""
+OTHERS: Final = "others"
 APART: Final = ("code", "model", "problem")
 """Fields by which an event counts as another one, as each may have another cause."""
 
@@ -43,18 +44,19 @@ class Repeats(logging.Filter):
         self._tell = tell
         self._clock = clock
         self._windows: dict[tuple[str, ...], _Window] = {}
+        self._swept_s = -WINDOW_S
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Tell whether a line may be written."""
         if record.levelno < logging.WARNING:
             return True
         key, now_s = _key_of(record), self._clock()
+        if key not in self._windows and not self._has_room(now_s):
+            key = (OTHERS,)
         window = self._windows.get(key)
         if window is None or now_s - window.began_s >= WINDOW_S:
             if window is not None and window.suppressed:
                 self._tell_suppressed(key, window)
-            if len(self._windows) >= MAX_KEYS:
-                self._windows.clear()
             window = self._windows[key] = _Window(now_s)
         window.count += 1
         if window.count <= BURST:
@@ -63,6 +65,18 @@ class Repeats(logging.Filter):
         if window.suppressed == 1:
             self._tell_at_the_end(key, window, window.began_s + WINDOW_S - now_s)
         return False
+
+    def _has_room(self, now_s: float) -> bool:
+        """Tell whether one more event can be told apart; where none can, see once a window which are over."""
+        if len(self._windows) < MAX_KEYS:
+            return True
+        if now_s - self._swept_s < WINDOW_S:
+            return False
+        self._swept_s = now_s
+        for key, window in [*self._windows.items()]:
+            if now_s - window.began_s >= WINDOW_S:
+                self._end(key, window)
+        return len(self._windows) < MAX_KEYS
 
     def _tell_at_the_end(self, key: tuple[str, ...], window: _Window, in_s: float) -> None:
         try:
@@ -74,7 +88,8 @@ class Repeats(logging.Filter):
     def _end(self, key: tuple[str, ...], window: _Window) -> None:
         if self._windows.get(key) is window:
             del self._windows[key]
-            self._tell_suppressed(key, window)
+            if window.suppressed:
+                self._tell_suppressed(key, window)
 
     def _tell_suppressed(self, key: tuple[str, ...], window: _Window) -> None:
         count, window.suppressed = window.suppressed, 0

@@ -69,7 +69,24 @@ def test_what_is_no_fault_passes(repeats_of):
 def test_what_it_remembers_is_bounded(repeats_of):
     for number in range(3 * MAX_KEYS):
         repeats_of.filter(fault(str(number)))
-    assert len(repeats_of._windows) <= MAX_KEYS
+    assert len(repeats_of._windows) == MAX_KEYS + 1  # and the one of all others
+
+
+def test_a_flood_of_faults_that_all_differ_is_bounded_too(repeats_of, clock, told):
+    """A library's message may hold an address, or a request's number: no two are alike."""
+    kept = sum(passed(repeats_of, 1, event=f"Task {number} was destroyed") for number in range(100_000))
+    assert kept <= MAX_KEYS + BURST
+    clock.pass_s(WINDOW_S)
+    assert passed(repeats_of, 1, event="another") == 1
+    assert passed(repeats_of, MAX_KEYS + BURST, event="one more") == BURST
+
+
+def test_what_was_held_back_is_told_though_others_need_the_room(repeats_of, clock, told):
+    passed(repeats_of, BURST + 5)
+    clock.pass_s(WINDOW_S)
+    for number in range(2 * MAX_KEYS):
+        repeats_of.filter(fault(str(number)))
+    assert ("upstream_fault", 5) in told
 
 
 @pytest.mark.usefixtures("untouched_logs")
