@@ -39,10 +39,10 @@ async def test_a_reload_asked_for_while_it_starts_comes_after_the_start(tmp_path
     gateway = RunningGateway(CONFIG, tmp_path)
     starting = asyncio.create_task(gateway.__aenter__())
     await eventually(lambda: hasattr(gateway, "process"), 5)
-    await eventually(lambda: has(gateway.process.pid, "SigBlk", signal.SIGHUP), 10)
-    gateway.signal(signal.SIGHUP)
-    await starting
     try:
+        await eventually(lambda: has(gateway.process.pid, "SigBlk", signal.SIGHUP), 10)
+        gateway.signal(signal.SIGHUP)
+        await starting
         await gateway.wait_for("reloaded", 5)
         assert not has(gateway.process.pid, "SigBlk", signal.SIGHUP)
     finally:
