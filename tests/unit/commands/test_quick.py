@@ -18,6 +18,7 @@ from click.testing import CliRunner
 
 from gateway.commands import main
 from gateway.quick import NotHealthyError, ask_health
+from tests.upstream import refused_url
 
 READY = b'HTTP/1.1 200 OK\r\ncontent-length: 18\r\n\r\n{"status":"ready"}'
 DRAINING = b'HTTP/1.1 503 Service Unavailable\r\n\r\n{"status":"draining"}\n\x1b[2J'
@@ -57,12 +58,6 @@ def run(*arguments, **environ):
     )
 
 
-def unused_url():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{taken.getsockname()[1]}"
-
-
 def test_a_gateway_that_is_ready_is_healthy_whatever_proxies_the_environment_names():
     with answering(READY) as (url, heard):
         ended = run("health", "--url", url, http_proxy="http://127.0.0.1:9", HTTP_PROXY="http://127.0.0.1:9")
@@ -91,7 +86,7 @@ def test_one_that_drains_is_not_and_its_words_are_one_printable_line():
 
 def test_nobody_there_is_told_with_what_to_do():
     with pytest.raises(NotHealthyError, match=r"can't be reached: Connection refused; name the data port with --url"):
-        ask_health(unused_url(), 5.0)
+        ask_health(refused_url(), 5.0)
 
 
 def test_one_that_hangs_is_given_up_at_its_time():
