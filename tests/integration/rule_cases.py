@@ -215,6 +215,7 @@ OVERLOADED = metric("postern_shed_total", reason="overloaded", instance="a:8081"
 
 
 REFUSED = {metric("postern_config_last_reload_successful", instance="a:8081", pod="a"): flat((1, 10), (0, 11))}
+LEFT = requests("cancelled", (20, 20), tier="none")
 DRAINING = {metric("postern_shed_total", reason="draining"): rising((50, 20))}
 
 
@@ -396,6 +397,41 @@ CASES = [
             metric("postern_shed_total", reason="draining"): rising((20, 20)),
             **requests("draining", (20, 20), tier="none"),
         },
+    ),
+    Case(
+        "PosternClientsGiveUp",
+        "one in five",
+        20,
+        {**counted("postern_cancelled_total", 20, 20, phase="upstream"), **requests("ok", (80, 20)), **LEFT},
+        (
+            Fires(
+                "20% of the requests to postern were given up by their clients while a model had not begun to answer.",
+            ),
+        ),
+    ),
+    Case(
+        "PosternClientsGiveUp",
+        "one in five, while they read",
+        20,
+        {**counted("postern_cancelled_total", 20, 20, phase="relay"), **requests("ok", (80, 20)), **LEFT},
+    ),
+    Case(
+        "PosternClientsGiveUp",
+        "one in twelve",
+        20,
+        {**counted("postern_cancelled_total", 20, 20, phase="upstream"), **requests("ok", (220, 20)), **LEFT},
+    ),
+    Case(
+        "PosternClientsGiveUp",
+        "a handful",
+        20,
+        {**counted("postern_cancelled_total", 1, 20, phase="upstream"), **requests("ok", (1, 20))},
+    ),
+    Case(
+        "PosternClientsGiveUp",
+        "for four minutes",
+        4,
+        {**counted("postern_cancelled_total", 20, 4, phase="upstream"), **requests("ok", (80, 4)), **LEFT},
     ),
     Case(
         "PosternEventLoopStalled",
