@@ -3,7 +3,6 @@
 import asyncio
 import importlib
 import os
-import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -45,7 +44,7 @@ from gateway.settings.feedback import LearningLogSettings
 from gateway.settings.models import BackendKind, ModelSettings
 from gateway.settings.root import Settings
 from gateway.settings.service import RedisSettings
-from gateway.stores.breaker import Breaker, tell_in_log
+from gateway.stores.breaker import Breaker, store_breaker, tell_in_log
 from gateway.stores.memory import DEFAULT_MAX_BYTES
 from gateway.stores.pipe_store import PipeStore
 from gateway.stores.shelf import Shelf
@@ -346,7 +345,7 @@ class Factory:
         self.metrics.child(self.metrics.attempts, model, outcome).inc()
 
     def _connect(self, settings: RedisSettings) -> Store:
-        breaker = Breaker(jitter=random.random, tell=self.vitals.redis_teller(tell_in_log))
+        breaker = store_breaker(self.vitals.redis_teller(tell_in_log))
         return LINKS[urlsplit(settings.url.reveal()).scheme](settings, self._observe_redis, self.wheel, breaker)
 
     def _observe_redis(self, operation: str, seconds: float) -> None:

@@ -5,12 +5,12 @@ import importlib
 import logging
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Final
 
 from gateway import __version__
-from gateway.backends.http import HttpError, HttpHead, HttpRequest
+from gateway.backends.http import HttpError, HttpHead, HttpRequest, retry_after_s
 from gateway.backends.http1_pool import Commons, Http1Client
 from gateway.core.context import RequestContext
 from gateway.settings.faults import Fault, SettingsError
@@ -20,7 +20,7 @@ from gateway.telemetry.logs import log
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.span_exporter import UNREACHABLE, SpanExporter, Told
 from gateway.telemetry.spans import Encoding
-from gateway.telemetry.traces import Tracer, pass_on
+from gateway.telemetry.traces import BeginTrace, Tracer, pass_on
 
 ENCODING: Final = "gateway.telemetry.otlp"
 """Loaded late: it is the extra `postern[otel]`."""
@@ -29,8 +29,6 @@ SEND_S: Final = 10.0
 CONNECT_S: Final = 2.0
 MAX_ANSWER_BYTES: Final = 65_536
 MAX_WAIT_S: Final = 30.0
-
-Begin = Callable[[RequestContext, Mapping[str, str]], None]
 
 
 def check_extra(settings: TracingSettings) -> None:
@@ -57,7 +55,7 @@ class Tracing:
         self._exporter: SpanExporter | None = None
         self._client: Http1Client | None = None
         self._replaced: list[tuple[SpanExporter, Http1Client]] = []
-        self._begin: Begin = pass_on
+        self._begin: BeginTrace = pass_on
 
     def begin(self, ctx: RequestContext, headers: Mapping[str, str]) -> None:
         """Give a request its trace."""
@@ -129,12 +127,12 @@ class Collector:
                     await response.close()
         except (HttpError, TimeoutError):
             return Told(UNREACHABLE)
-        return Told(response.status, answer or b"", _wait_s(response.headers.get("retry-after", "")))
+        return Told(response.status, answer or b"", _wait_s(response.headers))
 
 
-def _wait_s(retry_after: str) -> float | None:
-    is_seconds = retry_after.isascii() and retry_after.isdigit() and len(retry_after) < 10
-    return min(float(retry_after), MAX_WAIT_S) if is_seconds else None
+def _wait_s(headers: Mapping[str, str]) -> float | None:
+    seconds = retry_after_s(headers)
+    return None if seconds is None else min(float(seconds), MAX_WAIT_S)
 
 
 def resource_of(settings: TracingSettings) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """A real Prometheus, started by a test on a free port."""
 
-import json
 import os
 import re
 import shutil
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from deploy.grafana.ask import ask
 from tests.integration.redis_server import free_port
 
 is_missing = shutil.which("prometheus") is None
@@ -88,14 +88,8 @@ class Prometheus:
         shutil.rmtree(self._folder / "data", ignore_errors=True)
 
     def get(self, path: str, **parameters: str) -> Any:
-        """Ask the API; AssertionError with Prometheus' own words where it refuses."""
-        url = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
-        try:
-            with urllib.request.urlopen(url, timeout=30) as answer:
-                return json.load(answer)["data"]
-        except urllib.error.HTTPError as refused:
-            with refused:
-                raise AssertionError(f"{path} {parameters}: {refused.read().decode()}") from None
+        """Ask the API. Raises AskError."""
+        return ask(self.url, path, **parameters)
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """Return the series of an expression as they are now; a plain number as one without labels."""

@@ -134,14 +134,19 @@ class Asker:
 
     def get(self, path: str, **parameters: str) -> Any:
         """Ask Prometheus' API. Raises AskError."""
-        url = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
-        try:
-            with urllib.request.urlopen(url, timeout=30) as answer:
-                return json.load(answer)["data"]
-        except urllib.error.HTTPError as refused:
-            with refused:
-                problem = refused.read().decode(errors="replace")
-            raise AskError(f"{parameters}: {problem}") from refused
+        return ask(self.url, path, **parameters)
+
+
+def ask(server: str, path: str, **parameters: str) -> Any:
+    """Return the data of an answer of a Prometheus' API. Raises AskError with its own words where it refuses."""
+    url = f"{server}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
+    try:
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            return json.load(answer)["data"]
+    except urllib.error.HTTPError as refused:
+        with refused:
+            problem = refused.read().decode(errors="replace")
+        raise AskError(f"{path} {parameters}: {problem}") from refused
 
 
 def as_matcher(values: Sequence[str]) -> str:

@@ -168,6 +168,12 @@ async def read_at_most(chunks: AsyncIterator[bytes], limit_bytes: int) -> bytes 
     return bytes(body)
 
 
+def retry_after_s(headers: Mapping[str, str]) -> int | None:
+    """Return how long a server asks to be left alone; None where it says nothing, or a date: clocks differ."""
+    value = headers.get("retry-after", "")
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 10 else None
+
+
 class HttpClient(Protocol):
     """Whatever can send a request. Raises HttpError, also from what it returns."""
 

@@ -6,7 +6,7 @@ import msgspec
 
 from gateway.backends.backend import Call, Health
 from gateway.backends.events import EventReader
-from gateway.backends.http import HttpClient, HttpError, HttpHead, HttpRequest, HttpResponse
+from gateway.backends.http import HttpClient, HttpError, HttpHead, HttpRequest, HttpResponse, retry_after_s
 from gateway.backends.load import fetch_load, page_of
 from gateway.backends.openai_stream import OpenAIStream
 from gateway.backends.silence import Silence
@@ -189,5 +189,5 @@ async def _read(response: HttpResponse, limit_bytes: int) -> bytes:
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> int:
-    value = headers.get("retry-after", "")
-    return min(int(value), 3600) if value.isascii() and value.isdigit() and len(value) < 10 else 1
+    seconds = retry_after_s(headers)
+    return 1 if seconds is None else min(seconds, 3600)

@@ -1,6 +1,7 @@
 """A circuit breaker for the link to a store: a dead one is asked seldom, not by every request."""
 
 import logging
+import random
 from collections.abc import Callable
 
 from gateway.core.clock import Clock, monotonic_s
@@ -57,6 +58,11 @@ class Breaker:
 
     def _next_pause_s(self) -> float:
         return self._pause_s * (1 + self._jitter() / 2)
+
+
+def store_breaker(tell: Callable[[bool], None] | None = None) -> Breaker:
+    """Return what stands before a store: its changes are logged, unless another is to hear of them."""
+    return Breaker(jitter=random.random, tell=tell or tell_in_log)
 
 
 def tell_in_log(is_open: bool) -> None:

@@ -1,6 +1,5 @@
 """The Redis store: values over a pipe, behind a breaker. What is asked of it costs a twelfth of redis-py's."""
 
-import random
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -10,7 +9,7 @@ from gateway.core.clock import monotonic_s
 from gateway.core.deadlines import Wheel
 from gateway.settings.service import RedisSettings
 from gateway.stores.address import Address, read_address
-from gateway.stores.breaker import Breaker, tell_in_log
+from gateway.stores.breaker import Breaker, store_breaker
 from gateway.stores.line import pack
 from gateway.stores.pipe import UNKNOWN_SCRIPT, FindServer, Pipe, code_of
 from gateway.stores.scripts import CHANGE_TALLY, SWAP, Script, tally_arguments
@@ -32,7 +31,7 @@ class PipeStore:
         find_server: FindServer | None = None,
     ) -> None:
         self._observe = observe
-        self._breaker = breaker or Breaker(jitter=random.random, tell=tell_in_log)
+        self._breaker = breaker or store_breaker()
         self._pipe = Pipe(find_server or _always(settings), settings.timeout_s, self._breaker, wheel)
 
     async def get(self, key: str) -> bytes | None:

@@ -6,7 +6,6 @@ servers too: tests hold the pipe against it.
 """
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -19,7 +18,7 @@ from redis.exceptions import RedisClusterException, RedisError
 from gateway.core.clock import monotonic_s
 from gateway.core.deadlines import Wheel
 from gateway.settings.service import RedisSettings
-from gateway.stores.breaker import Breaker, tell_in_log
+from gateway.stores.breaker import Breaker, store_breaker
 from gateway.stores.scripts import CHANGE_TALLY, SWAP, tally_arguments
 from gateway.stores.store import Observe, StoreUnavailableError, refuse_url
 from gateway.stores.tally import Change, Tally, pack_tally, unpack_tally
@@ -47,7 +46,7 @@ class RedisStore:
         self._observe = observe
         self._places = asyncio.Semaphore(MAX_AT_ONCE)
         self._wheel = wheel or Wheel()
-        self._breaker = breaker or Breaker(jitter=random.random, tell=tell_in_log)
+        self._breaker = breaker or store_breaker()
 
     async def get(self, key: str) -> bytes | None:
         """Return the value, or None. Raises StoreUnavailableError."""

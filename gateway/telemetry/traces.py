@@ -25,6 +25,9 @@ from gateway.telemetry.spans import NOTHING, Attributes, Kind, Span, Value
 Offer = Callable[[str, Sequence[Span]], None]
 """Takes a trace's id and the spans of one request."""
 
+BeginTrace = Callable[[RequestContext, Mapping[str, str]], None]
+"""Gives a request its trace, by its headers."""
+
 PATHS: Final = {
     Operation.CHAT: "/v1/chat/completions",
     Operation.COMPLETION: "/v1/completions",
